@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings beside the project (or in DUOLOGUE_SHARED_DATA); tests that need it skip without it."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("DUOLOGUE_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("real recordings are not here (set DUOLOGUE_SHARED_DATA to their folder)")
+    return folder
