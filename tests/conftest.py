@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real recordings beside the project (or in DUOLOGUE_SHARED_DATA); tests that need it skip without it."""
+    """The folder of real recordings beside the project, or in DUOLOGUE_SHARED_DATA; without it a test skips."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("DUOLOGUE_SHARED_DATA", beside))
     if not folder.is_dir():

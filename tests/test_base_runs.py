@@ -159,3 +159,17 @@ def test_subfolders_are_made_on_first_use(tmp_path: Path, name: str) -> None:
         pick: Callable[[], Path] = {"checkpoints": lambda: run.checkpoints, "rollouts": lambda: run.rollouts}[name]
         assert pick() == tmp_path / name
         assert pick().is_dir()
+
+
+def test_a_mistake_found_before_anything_was_made_leaves_no_folder(tmp_path: Path) -> None:
+    def stopped(path: Path, rows: int) -> None:
+        with RunFolder.create(path, "score", Config()) as run:
+            for step in range(rows):
+                run.log({"step": step})
+            raise UserError("no such sample")
+
+    for name, rows in (("nothing", 0), ("something", 1)):
+        with pytest.raises(UserError, match="no such sample"):
+            stopped(tmp_path / name, rows)
+    assert not (tmp_path / "nothing").exists()
+    assert (tmp_path / "something" / "metrics.jsonl").exists()

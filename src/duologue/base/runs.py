@@ -11,6 +11,7 @@ import contextlib
 import platform
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -124,7 +125,11 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A mistake found before anything was made leaves no folder that says nothing.
+        made_nothing = {p.name for p in self.path.iterdir()} <= {"config.yaml", ".lock"}
+        if kind is not None and issubclass(kind, UserError) and made_nothing and not self.resumed:
+            shutil.rmtree(self.path, ignore_errors=True)
         self.close()
 
     def _made(self, name: str) -> Path:
