@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import accumulate, pairwise
 
-WIDTH = 440
-HEIGHT = 250
+WIDTH = 400
+HEIGHT = 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
 INK = "var(--ink, #1c2024)"
 SOFT = "var(--soft, #5b636b)"
