@@ -1,0 +1,23 @@
+"""The command line: verbs -> functions. Each verb is imported only when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duologue
+from duologue.base.command import Group, Verb, run
+
+COMMANDS = Group(
+    "Full-duplex speech models: who speaks when, measured, aligned and served.",
+    {
+        "demo": Verb("score six shipped dialogues and write report.html", "duologue.demo:main"),
+        "score": Verb("score recorded outputs on a benchmark task", "duologue.bench.score:main"),
+        "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
+        "describe": Verb("timing statistics of two-channel recordings", "duologue.bench.describe:main"),
+    },
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 2 the user's mistake, 1 anything else."""
+    return run(COMMANDS, argv, version=duologue.__version__)
