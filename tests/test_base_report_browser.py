@@ -161,7 +161,7 @@ def card(index: int) -> Sample:
             Lane("agent", (Span(1.0, 1.1, label=HOSTILE),), (), wave=0),
         ),
         marks=(Mark(1.0, HOSTILE, "agent"),),
-        brackets=(Bracket(2.1, 1.0),),
+        brackets=(Bracket(2.1, 1.0), Bracket(1.0, 1.4)),
         verdict="good" if index % 3 else HOSTILE,
         status="good" if index % 3 else "bad",
         facts={"latency (s)": None if index == 2 else float(-index), HOSTILE: HOSTILE},
@@ -296,6 +296,13 @@ def test_card_without_audio_says_so_and_cannot_be_played(page):
     assert page.js("[cards[5].playButton.disabled, cards[5].soundNote.textContent]") == [True, "no audio"]
     page.click("cards[5].scroller", across=0.5)
     assert page.js("cards[5].position") == pytest.approx(1.5, abs=0.02)
+
+
+def test_brackets_have_a_row_each(page):
+    texts = "[...cards[0].root.querySelectorAll('.bracket text')]"
+    page.until(f"{texts}.length === 2")
+    first, second = page.js(f"{texts}.map((text) => Number(text.getAttribute('y')))")
+    assert second >= first + 15
 
 
 def test_filter_search_and_sort(page):

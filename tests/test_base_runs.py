@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,7 @@ def test_a_new_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     assert from_dict(Config, said["config"]) == config
     assert said["command"] == "duologue train 'a b'"
     assert (said["verb"], said["versions"]["duologue"]) == ("train lm", duologue.__version__)
+    assert said["versions"]["numpy"] == np.__version__
 
 
 def test_without_a_path_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,16 @@ def test_score_writes_its_contract(samples: Path, tmp_path: Path) -> None:
     assert "<html" in (run_folder / "report.html").read_text()[:2000].lower()
 
 
+def test_a_killed_run_is_made_again_in_its_folder(samples: Path, tmp_path: Path) -> None:
+    args = ("score", "fdb-v1", "smooth_turn_taking", str(samples), "--out", "here", "--no-report")
+    assert run(*args, cwd=tmp_path).returncode == 0
+    (tmp_path / "here" / "result.json").unlink()  # as if killed before it was written
+    refused = run(*args, cwd=tmp_path)
+    assert (refused.returncode, "--resume" in refused.stderr) == (2, True)
+    assert run(*args, "--resume", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "here" / "result.json").exists()
+
+
 def test_table_reads_what_score_wrote(samples: Path, tmp_path: Path) -> None:
     run("score", "fdb-v1", "smooth_turn_taking", str(samples), "--json", "r.json", "--no-report", cwd=tmp_path)
     done = run("table", "r.json", cwd=tmp_path)

@@ -18,6 +18,8 @@ class DemoConfig:
 
     out: Path | None = None
     """The run folder; the default is the next free runs/demo-N."""
+    resume: bool = False
+    """Use a run folder that holds this very run already, after a kill; its results are made again."""
     json: Path | None = None
     """Also write the results as JSON to this file."""
 
@@ -38,7 +40,7 @@ def main(config: DemoConfig) -> int:
     )
     with (
         resources.as_file(resources.files("duologue.bench") / "dialogues") as dialogues,
-        RunFolder.create(config.out, "demo", config) as run,
+        RunFolder.create(config.out, "demo", config, resume=config.resume) as run,
     ):
         reference = read_reference(dialogues / "backchannel" / "reference.json")
         tasks = [task for task in TASKS if (dialogues / task).is_dir()]

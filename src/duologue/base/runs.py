@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 RUNS = Path("runs")
+PACKAGES = ("numpy", "torch", "silero-vad", "soxr")
+"""What can change a run's numbers: the versions of these are recorded, without importing them."""
 
 
 class RunFolder:
@@ -170,9 +173,8 @@ def _locked(folder: Path) -> Iterator[None]:
 def _describe(verb: str, config: DataclassInstance, free: Collection[str], command: Sequence[str]) -> dict[str, Any]:
     """What config.yaml says: how to repeat the run, and with what it was made."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    # Only what the run has imported can have changed its numbers; nothing is imported to be named here.
     versions = {"duologue": duologue.__version__, "python": platform.python_version()}
-    versions |= {name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if name in sys.modules}
+    versions |= {name: version(name) for name in PACKAGES}
     return {
         "verb": verb,
         "command": shlex.join([Path(command[0]).name, *command[1:]]) if command else "",

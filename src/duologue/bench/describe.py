@@ -47,6 +47,8 @@ class DescribeConfig:
     """Also write the statistics as JSON to this file."""
     out: Path | None = None
     """The run folder (config.yaml, result.json, report.html); the default is the next free runs/describe-N."""
+    resume: bool = False
+    """Use a run folder that holds this very run already, after a kill; its results are made again."""
     report: bool = True
     """Write report.html, with every recording to be seen and heard."""
 
@@ -67,7 +69,7 @@ def main(config: DescribeConfig) -> int:
 
     sides = side_names(config)
     rules: Rules = (HumanRules if config.rules == "human" else AlignmentRules)(ipu_silence_s=config.ipu)
-    with RunFolder.create(config.out, "describe", config) as run:
+    with RunFolder.create(config.out, "describe", config, resume=config.resume) as run:
         vad = VadConfig(backend=config.vad)
         heard = list(hear_conversations(recordings, vad, config.speech, sides))
         observed = [observe(c.timeline, rules) for c in heard]

@@ -55,6 +55,8 @@ class ScoreConfig:
     """Also write the result as JSON to this file."""
     out: Path | None = None
     """The run folder (config.yaml, result.json, report.html); the default is the next free runs/score-N."""
+    resume: bool = False
+    """Use a run folder that holds this very run already, after a kill; its results are made again."""
     report: bool = True
     """Write report.html, with every sample to be seen and heard."""
 
@@ -65,7 +67,7 @@ def main(config: ScoreConfig) -> int:
     from duologue.base.runs import RunFolder
     from duologue.bench.results import write_score
 
-    with RunFolder.create(config.out, "score", config) as run:
+    with RunFolder.create(config.out, "score", config, resume=config.resume) as run:
         score, page = _scored(config, _judge(config))
         write_score(run.path / "result.json", score)
         if config.json is not None:

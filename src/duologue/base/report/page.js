@@ -40,7 +40,7 @@ function arrange() {
   }
   if (player.playing && player.card.root.hidden) player.pause();
   document.getElementById("cards").append(...sorted.map((card) => card.root));
-  document.getElementById("count").textContent = shown === cards.length ? `${shown} samples` : `${shown} of ${cards.length} samples`;
+  document.getElementById("count").textContent = (shown === cards.length ? "" : `${shown} of `) + `${cards.length} ${cards.length === 1 ? "sample" : "samples"}`;
 }
 
 function buildToolbar() {

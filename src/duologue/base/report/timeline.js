@@ -159,7 +159,7 @@ function drawTimeline(sample, sound, length, perSecond) {
     front.append(draw("text", { class: `label ${kind}`, x: left, y: 11 + row * ROW }, text));
   }
   for (const [start, end, label] of sample.brackets) {
-    front.append(drawBracket(x(start), x(end), label || signed(end - start), bottom + 9, width));
+    front.append(drawBracket(x(start), x(end), label || signed(end - start), y + 5, width));
     y += 20;
   }
   const axis = drawAxis(length, perSecond, x, y, top);
