@@ -3,72 +3,73 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from duologue.dialogue.intervals import as_intervals, merge
-from duologue.dialogue.takeover import (
-    TurnRule,
-    classify_segments,
-    first_turn_after,
-    is_turn,
-    response_latency,
-    stop_latency,
-    words_in,
-)
-from duologue.dialogue.timeline import Word
+from duologue.dialogue.takeover import Stretch, TurnRule, first_answer, joined, stop_latency, stretches
+from duologue.dialogue.timeline import Track, Word
 
-SPEECH = merge([(1.0, 1.4), (3.0, 6.0), (8.0, 9.0)])
+OURS = [Stretch(1.0, 1.4), Stretch(3.0, 6.0), Stretch(8.0, 9.5)]
+PAPER = TurnRule()
+FDB = TurnRule(inclusive=True, words=3)
 
 
-def test_the_first_turn_is_the_first_long_enough_segment_that_starts_later() -> None:
-    assert first_turn_after(SPEECH, 0.0) == (1.0, 1.4)
-    assert first_turn_after(SPEECH, 0.0, 1.0) == (3.0, 6.0)
-    assert first_turn_after(SPEECH, 4.0) == (8.0, 9.0)
-    assert first_turn_after(SPEECH, 4.0, ongoing=True) == (3.0, 6.0)
-    assert first_turn_after(SPEECH, 3.0) == (3.0, 6.0)
-    assert first_turn_after(SPEECH, 8.5) is None
+def test_stretches_join_and_count_the_words_whose_middle_they_hold() -> None:
+    words = [Word("a", 0.0, 1.0), Word("b", 0.9, 1.3), Word("c", 2.0, 2.0)]
+    track = Track.of([(0, 1), (1.5, 2.0), (2.6, 3.0)], words)
+    assert stretches(track, 0.5) == [(0, 2, 3), (2.6, 3.0, 0)]
+    assert stretches(track, 0.4) == [(0, 1, 1), (1.5, 2.0, 1), (2.6, 3.0, 0)]
+    assert stretches(Track.of([(0, 1)]), 0.5) == [(0, 1, None)]
 
 
-def test_latency_is_signed_and_none_without_an_answer() -> None:
-    assert response_latency(SPEECH, 2.5) == pytest.approx(0.5)
-    assert response_latency(SPEECH, 3.5) == pytest.approx(-0.5)
-    assert response_latency(SPEECH, 3.5, ongoing=False) == pytest.approx(4.5)
-    assert response_latency(SPEECH, 6.0) == pytest.approx(2.0)
-    assert response_latency(SPEECH, 9.0) is None
-    assert response_latency(as_intervals([]), 0.0) is None
-
-
-def test_stopping_is_measured_only_when_somebody_was_talking() -> None:
-    stop = stop_latency(SPEECH, 4.0, 7.0)
-    assert stop is not None
-    assert stop.latency_s == pytest.approx(2.0)
-    assert not stop.talked_through
-    through = stop_latency(SPEECH, 4.0, 5.0)
-    assert through is not None
-    assert through.latency_s == pytest.approx(2.0)
-    assert through.talked_through
-    for silent in (2.0, 3.0, 6.0, 0.5, 9.5):
-        assert stop_latency(SPEECH, silent, 10.0) is None
+def test_unknown_words_stay_unknown_when_joined() -> None:
+    assert joined([Stretch(0, 1, 2), Stretch(1.5, 2, 3)], 1.0) == [(0, 2, 5)]
+    assert joined([Stretch(0, 1, 2), Stretch(1.5, 2)], 1.0) == [(0, 2, None)]
 
 
 def test_a_turn_is_long_or_wordy_as_the_rule_says() -> None:
-    either, both = TurnRule(duration_s=1.0, words=3), TurnRule(duration_s=1.0, words=3, either=False)
-    assert is_turn(1.1) is True
-    assert is_turn(1.0) is False  # not longer than 1 s
-    assert is_turn(0.5, 4, either) is True
-    assert is_turn(0.5, 3, either) is False
-    assert is_turn(2.0, 1, both) is False
-    assert is_turn(2.0, 4, both) is True
-    assert is_turn(2.0, None, both) is True  # unknown words leave it to duration
+    assert PAPER.takes(Stretch(0, 1.1))
+    assert not PAPER.takes(Stretch(0, 1.0, 9))
+    assert FDB.takes(Stretch(0.3, 1.3))
+    assert FDB.takes(Stretch(0, 0.5, 4))
+    assert not FDB.takes(Stretch(0, 0.5, 3))
+    assert not FDB.takes(Stretch(0, 0.5))  # unknown words leave it to the length
 
 
-def test_words_count_where_their_middle_is() -> None:
-    words = [Word("a", 0.0, 1.0), Word("b", 0.9, 1.3), Word("c", 2.0, 2.0)]
-    assert words_in(words, 0.0, 1.0) == 1
-    assert words_in(words, 1.0, 2.0) == 1
-    assert words_in(words, 0.0, 3.0) == 3
+@pytest.mark.parametrize(
+    ("user_end", "earliest", "latency"),
+    [(2.5, 0.5, 0.5), (3.5, 1.5, -0.5), (3.5, 3.5, 4.5), (6.0, 4.0, 2.0), (9.5, 7.5, None)],
+)
+def test_latency_is_signed_and_none_without_an_answer(user_end: float, earliest: float, latency: float | None) -> None:
+    answer = first_answer(OURS, user_end, PAPER, earliest=earliest, join_s=1.0)
+    assert (None if answer is None else answer.start - user_end) == pytest.approx(latency)
 
 
-def test_segments_are_classified_one_by_one() -> None:
-    words = [Word(t, 1.05 + i * 0.05, 1.1 + i * 0.05) for i, t in enumerate(["we", "did", "go", "there"])]
-    assert classify_segments(SPEECH, None) == ["backchannel", "turn", "backchannel"]
-    assert classify_segments(SPEECH, words, TurnRule(words=3)) == ["turn", "turn", "backchannel"]
+def test_an_answer_starts_with_its_short_first_word() -> None:
+    ours = [Stretch(5.4, 5.8), Stretch(6.5, 9.0)]
+    assert first_answer(ours, 5.0, PAPER, earliest=3.0, join_s=1.0) == (5.4, 9.0, None)
+    assert first_answer(ours, 5.0, PAPER, earliest=3.0, join_s=0.5) == (6.5, 9.0, None)
+
+
+def test_stopping_is_measured_only_when_somebody_was_talking() -> None:
+    assert stop_latency(OURS, 4.0, 7.0) == (2.0, False)
+    assert stop_latency(OURS, 4.0, 5.0) == (2.0, True)
+    for silent in (2.0, 3.0, 6.0, 0.5, 9.6):
+        assert stop_latency(OURS, silent, 10.0) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=8),
+    st.integers(0, 300),
+    st.integers(0, 300),
+)
+def test_an_answer_is_a_turn_that_outlasts_the_user_and_comes_first(steps, user_end, earliest) -> None:
+    ours, now = [], 0.0
+    for silence, length in steps:
+        ours.append(Stretch(now + silence / 10, now + silence / 10 + length / 10))
+        now = ours[-1].end
+    end, first = user_end / 10 + 0.05, earliest / 10 + 0.05
+    answer = first_answer(ours, end, PAPER, earliest=first, join_s=1.0)
+    fitting = [s for s in joined([s for s in ours if s.start >= first], 1.0) if s.duration > 1.000001 and s.end > end]
+    assert answer == (fitting[0] if fitting else None)

@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from duologue.bench import fdb_official
 from duologue.bench.fdb_corrected import (
+    JOIN_SECONDS,
+    TURN,
     agent_track,
     heard_onset,
+    is_backchannel,
     score_backchannels,
     score_interruption,
     score_pauses,
     score_turn_taking,
-    stretches,
 )
 from duologue.dialogue.intervals import merge
+from duologue.dialogue.takeover import stretches
 from duologue.dialogue.timeline import Track, Word
 
 
@@ -26,19 +29,14 @@ def speaks(*spans: tuple[float, float], words: list[Word] | None = None) -> Trac
 
 def test_two_short_words_far_apart_are_no_turn() -> None:
     agent = speaks((0.5, 0.7), (8.5, 8.7))
-    assert not any(s.is_turn for s in stretches(agent))
+    assert not any(TURN.takes(s) for s in stretches(agent, JOIN_SECONDS))
 
 
 def test_four_quick_words_are_a_turn_and_two_are_a_backchannel() -> None:
     four = speaks((1, 1.8), words=[Word(w, 1 + i / 5, 1.2 + i / 5) for i, w in enumerate("abcd")])
     two = speaks((1, 1.8), words=[Word("oh", 1, 1.4), Word("yeah", 1.4, 1.8)])
-    assert stretches(four)[0].is_turn
-    assert stretches(two)[0].is_backchannel
-
-
-def test_stretches_join_over_half_a_second_and_count_their_own_words() -> None:
-    agent = speaks((0, 1), (1.5, 2), (2.6, 3), words=[Word("a", 0.2, 0.4), Word("b", 1.6, 1.8), Word("c", 2.7, 2.9)])
-    assert [(s.start, s.end, s.words) for s in stretches(agent)] == [(0, 2, 2), (2.6, 3, 1)]
+    assert TURN.takes(stretches(four, JOIN_SECONDS)[0])
+    assert is_backchannel(stretches(two, JOIN_SECONDS)[0])
 
 
 class TestPauses:

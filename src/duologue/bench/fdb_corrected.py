@@ -8,7 +8,6 @@ inside the window that the task is about. Times are seconds on the sample's cloc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from duologue.bench.fdb_official import (
     stretched,
 )
 from duologue.bench.results import SampleScore
-from duologue.dialogue.intervals import Intervals, as_intervals, clip, merge
+from duologue.dialogue.intervals import Intervals, as_intervals, clip
+from duologue.dialogue.takeover import Stretch, TurnRule, first_answer, stop_latency, stretches
 from duologue.dialogue.timeline import Track, Word
 
 JOIN_SECONDS = 0.5
@@ -33,50 +33,12 @@ REACTION_SECONDS = 0.2
 """A start this soon after the user resumes was decided in the pause: people need at least 0.2 s to react."""
 EARLY_SECONDS = 2.0
 """The earliest start before the user's end that answers it: 1 % of people's are earlier (human_dynamics.json)."""
+TURN = TurnRule(duration_s=TURN_SECONDS, inclusive=True, words=TURN_WORDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """The agent speaks from `start` to `end`; `words` counts the recognised words whose midpoint lies inside."""
-
-    start: float
-    end: float
-    words: int
-
-    @property
-    def is_turn(self) -> bool:
-        """Takes the floor: at least 1 s long or more than 3 words."""
-        return self.end - self.start >= TURN_SECONDS or self.words > TURN_WORDS
-
-    @property
-    def is_backchannel(self) -> bool:
-        return self.end - self.start < TURN_SECONDS and self.words <= BACKCHANNEL_WORDS
-
-    def __str__(self) -> str:
-        return f"{self.start:.2f}-{self.end:.2f} s"
-
-
-def stretches(agent: Track) -> list[Stretch]:
-    """Cut the agent's speech into stretches, joined over silences of at most 0.5 s, each with its number of words."""
-    middles = np.sort([(w.start + w.end) / 2 for w in agent.words or ()])
-    spans = merge(agent.speech, JOIN_SECONDS)
-    first, last = np.searchsorted(middles, spans[:, 0]), np.searchsorted(middles, spans[:, 1], side="right")
-    return [Stretch(float(s), float(e), int(n)) for (s, e), n in zip(spans, last - first, strict=True)]
-
-
-def first_answer(ours: Sequence[Stretch], earliest: float, user_end: float) -> Stretch | None:
-    """The agent's answer to a user who ends at `user_end`: its first turn from `earliest` on that outlasts the user.
-
-    Here stretches join over silences of at most 1.0 s, so that an answer which opens with a short word starts with it.
-    """
-    answer: Stretch | None = None
-    for part in (s for s in ours if s.start >= earliest):
-        if answer is not None and part.start - answer.end <= ANSWER_JOIN_SECONDS:
-            part = Stretch(answer.start, part.end, answer.words + part.words)
-        elif answer is not None and answer.is_turn and answer.end > user_end:
-            break
-        answer = part
-    return answer if answer is not None and answer.is_turn and answer.end > user_end else None
+def is_backchannel(stretch: Stretch) -> bool:
+    """Shorter than 1 s, and at most 2 words."""
+    return not TURN.takes(stretch) and (stretch.words or 0) <= BACKCHANNEL_WORDS
 
 
 def score_pauses(agent: Track, pauses: Sequence[Span], duration: float | None) -> SampleScore:
@@ -87,15 +49,12 @@ def score_pauses(agent: Track, pauses: Sequence[Span], duration: float | None) -
     heard = [p for p in pauses if duration is None or p[0] < duration]
     if not heard:
         return SampleScore(status="not_exercised", why="no pause of the user lies within the recording")
-    ours = stretches(agent)
-    hits = [
-        (turn, pause) for pause in heard for turn in ours if turn.is_turn and turn.start < pause[1] + REACTION_SECONDS
-        if turn.end > pause[0]
-    ]  # fmt: skip
+    turns = [t for t in stretches(agent, JOIN_SECONDS) if TURN.takes(t)]
+    hits = [(t, p) for p in heard for t in turns if t.end > p[0] and t.start < p[1] + REACTION_SECONDS]
     details = {
         "pauses": len(heard),
         "pauses_taken": len({pause for _, pause in hits}),
-        "talks_elsewhere": any(t.is_turn for t in ours) and not hits,
+        "talks_elsewhere": bool(turns) and not hits,
     }
     if not hits:
         return SampleScore(take_over=0, why="no turn of the agent touches a pause of the user", details=details)
@@ -110,9 +69,9 @@ def score_turn_taking(agent: Track, turn_end: float) -> SampleScore:
 
     The latency is signed: negative when the agent starts before the user has ended.
     """
-    ours = stretches(agent)
+    ours = stretches(agent, JOIN_SECONDS)
     earliest = turn_end - EARLY_SECONDS
-    answer = first_answer(ours, earliest, turn_end)
+    answer = first_answer(ours, turn_end, TURN, earliest=earliest, join_s=ANSWER_JOIN_SECONDS)
     through = next((s for s in ours if s.start < earliest and s.end > turn_end), None)
     details = {"early_start": answer is not None and answer.start < turn_end, "talked_through": through is not None}
     if answer is not None:
@@ -150,11 +109,11 @@ def score_interruption(agent: Track, start: float, end: float) -> SampleScore:
         agent: the agent's speech over the whole recording.
         start, end: when the interruption is heard, and when it ends.
     """
-    ours = stretches(agent)
-    running = next((s for s in ours if s.start < start < s.end), None)
-    answer = first_answer(ours, start, end)
+    ours = stretches(agent, JOIN_SECONDS)
+    stop = stop_latency(ours, start, end)
+    answer = first_answer(ours, end, TURN, earliest=start, join_s=ANSWER_JOIN_SECONDS)
     latency = None if answer is None else answer.start - end
-    if running is None:
+    if stop is None:
         return SampleScore(
             status="not_exercised",
             why=f"the agent is silent when the user interrupts ({start:.2f} s)",
@@ -165,13 +124,13 @@ def score_interruption(agent: Track, start: float, end: float) -> SampleScore:
                 "latency_if_not_interrupted_s": latency,
             },
         )
-    talked_through = running.end >= end
-    details = {"onset_s": start, "stop_latency_s": running.end - start, "talked_through": talked_through}
-    stopped = f"stops {running.end - start:.2f} s after the user's onset"
-    manner = f"talks through the interruption until {running.end:.2f} s" if talked_through else stopped
-    if answer is None:
+    details = {"onset_s": start, "stop_latency_s": stop.latency_s, "talked_through": stop.talked_through}
+    manner = f"stops {stop.latency_s:.2f} s after the user's onset"
+    if stop.talked_through:
+        manner = f"talks through the interruption until {start + stop.latency_s:.2f} s"
+    if latency is None:
         return SampleScore(take_over=0, why=f"the agent {manner} and gives no answer", details=details)
-    why = f"the agent {manner} and answers {answer.start - end:+.2f} s from the user's end"
+    why = f"the agent {manner} and answers {latency:+.2f} s from the user's end"
     return SampleScore(take_over=1, latency_s=latency, why=why, details=details)
 
 
@@ -183,9 +142,9 @@ def score_backchannels(
     The distance is the Jensen-Shannon divergence, base 2, between the 0.2 s histograms of the agent's backchannels and
     of the reference: 0 to 1, and 1 when there is none. Without a reference it is not measured.
     """
-    ours = [s for s in stretches(agent) if s.start < listening]
-    heard = [(s.start, s.end) for s in ours if s.is_backchannel]
-    takers = [s for s in ours if not s.is_backchannel]
+    ours = [s for s in stretches(agent, JOIN_SECONDS) if s.start < listening]
+    heard = [(s.start, s.end) for s in ours if is_backchannel(s)]
+    takers = [s for s in ours if not is_backchannel(s)]
     jsd = None
     if reference is not None:
         bins = backchannel_histogram(heard, duration)

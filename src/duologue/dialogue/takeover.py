@@ -1,70 +1,34 @@
-"""Take-over and latency: the small questions that benchmarks and rewards ask of one speaker's speech.
+"""Take-over and latency: the questions about one speaker that benchmarks and rewards ask, answered once for both.
 
-Every function takes sorted, disjoint speech intervals [N, 2] in seconds (`Intervals`) or sorted words. What merges
-into a segment, and which thresholds make a turn, the caller decides: benchmarks and papers differ.
+What joins into a stretch of speech and what makes it a turn is the caller's: benchmarks and papers differ. Times are
+seconds; stretches are sorted and disjoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from duologue.dialogue.intervals import TOLERANCE_S, Intervals
-from duologue.dialogue.timeline import Word
+from duologue.dialogue.intervals import TOLERANCE_S, merge
+from duologue.dialogue.timeline import Track
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRule:
-    """When a stretch of speech is a turn and not a backchannel: by length, by words, or by either."""
+class Stretch(NamedTuple):
+    """Somebody speaks from `start` to `end`; `words` counts the words whose midpoint lies inside, None if unknown."""
 
-    duration_s: float = 1.0
-    "Speech longer than this is a turn."
+    start: float
+    end: float
     words: int | None = None
-    "Speech of more words than this is a turn, however short (None: words do not count)."
-    either: bool = True
-    "With `words`: one of the two is enough (False: both are needed)."
 
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
 
-def is_turn(duration: float, n_words: int | None = None, rule: TurnRule = TurnRule()) -> bool:
-    """Whether speech of `duration` seconds and `n_words` words is a turn. Unknown words (None) leave it to duration."""
-    long = duration > rule.duration_s + TOLERANCE_S
-    if rule.words is None or n_words is None:
-        return long
-    wordy = n_words > rule.words
-    return (long or wordy) if rule.either else (long and wordy)
-
-
-def words_in(words: Sequence[Word], start: float, end: float) -> int:
-    """How many words have their midpoint in [start, end)."""
-    return sum(start <= (w.start + w.end) / 2 < end for w in words)
-
-
-def first_turn_after(
-    segments: Intervals, time: float, min_duration: float = 0.0, *, ongoing: bool = False
-) -> tuple[float, float] | None:
-    """The first segment that starts at or after `time` and lasts at least `min_duration` s, or None.
-
-    With `ongoing`, a segment under way at `time` counts too, with its true start (so that latency becomes negative);
-    its whole length counts, not what is left of it.
-    """
-    counts = segments[:, 1] - segments[:, 0] >= min_duration - TOLERANCE_S
-    counts &= (segments[:, 1] > time) if ongoing else (segments[:, 0] >= time - TOLERANCE_S)
-    hits = segments[counts]
-    return (float(hits[0, 0]), float(hits[0, 1])) if len(hits) else None
-
-
-def response_latency(
-    segments: Intervals, user_end: float, min_duration: float = 0.0, *, ongoing: bool = True
-) -> float | None:
-    """Signed seconds from the user's end to the start of the agent's answer; negative if the agent came in earlier.
-
-    None when the agent never answers. The answer is `first_turn_after(user_end)`.
-    """
-    turn = first_turn_after(segments, user_end, min_duration, ongoing=ongoing)
-    return None if turn is None else turn[0] - user_end
+    def __str__(self) -> str:
+        return f"{self.start:.2f}-{self.end:.2f} s"
 
 
 class Stop(NamedTuple):
@@ -74,25 +38,66 @@ class Stop(NamedTuple):
     talked_through: bool
 
 
-def stop_latency(segments: Intervals, onset: float, end: float) -> Stop | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRule:
+    """When a stretch of speech takes the turn: by its length, or by its words however short it is."""
+
+    duration_s: float = 1.0
+    """Speech longer than this is a turn."""
+    inclusive: bool = False
+    """Speech of exactly that length is one too (Full-Duplex-Bench; the alignment paper says longer)."""
+    words: int | None = None
+    """Speech of more words than this is a turn (None: words do not count). Unknown words leave it to the length."""
+
+    def takes(self, stretch: Stretch) -> bool:
+        """Whether the stretch is a turn."""
+        slack = -TOLERANCE_S if self.inclusive else TOLERANCE_S
+        wordy = self.words is not None and stretch.words is not None and stretch.words > self.words
+        return wordy or stretch.duration > self.duration_s + slack
+
+
+def stretches(track: Track, join_s: float) -> list[Stretch]:
+    """Cut a track's speech into stretches, joined over silences of at most `join_s` seconds."""
+    spans = merge(track.speech, join_s)
+    if track.words is None:
+        return [Stretch(start, end) for start, end in spans.tolist()]
+    middles = np.sort([(w.start + w.end) / 2 for w in track.words])
+    counts = np.searchsorted(middles, spans[:, 1], side="right") - np.searchsorted(middles, spans[:, 0])
+    return [Stretch(start, end, n) for (start, end), n in zip(spans.tolist(), counts.tolist(), strict=True)]
+
+
+def joined(ours: Sequence[Stretch], join_s: float) -> list[Stretch]:
+    """Join stretches that are at most `join_s` seconds apart."""
+    found: list[Stretch] = []
+    for part in ours:
+        if found and part.start - found[-1].end <= join_s + TOLERANCE_S:
+            known = found[-1].words is not None and part.words is not None
+            words = (found[-1].words or 0) + (part.words or 0) if known else None
+            found[-1] = Stretch(found[-1].start, part.end, words)
+        else:
+            found.append(part)
+    return found
+
+
+def first_answer(
+    ours: Sequence[Stretch], user_end: float, rule: TurnRule, *, earliest: float, join_s: float
+) -> Stretch | None:
+    """The answer to a user who ends at `user_end`: the first turn from `earliest` on that outlasts the user.
+
+    Stretches that start before `earliest` are no part of it. The others join over silences of at most `join_s` seconds
+    first, so that an answer which opens with a short word starts with that word. Its start minus `user_end` is the
+    signed latency. None when there is no answer.
+    """
+    candidates = joined([s for s in ours if s.start >= earliest - TOLERANCE_S], join_s)
+    return next((s for s in candidates if rule.takes(s) and s.end > user_end), None)
+
+
+def stop_latency(ours: Sequence[Stretch], onset: float, end: float) -> Stop | None:
     """How long the speaker who talks at `onset` goes on; None when nobody was talking there.
 
-    Talking at the onset means start < onset < end of a segment. Merge segments first, so that a breath is not a stop.
-    `talked_through`: still talking at `end`, the end of the interrupting event (the latency is then that of the first
-    silence, however late; the recording's end censors it).
+    Talking at the onset means start < onset < end of a stretch. `talked_through`: still talking at `end`, the end of
+    the interrupting event; the latency is then that of the first silence, however late, and the recording's end
+    censors it.
     """
-    i = int(np.searchsorted(segments[:, 0], onset)) - 1
-    if i < 0 or segments[i, 1] <= onset:
-        return None
-    until = float(segments[i, 1])
-    return Stop(until - onset, until >= end - TOLERANCE_S)
-
-
-Take = Literal["turn", "backchannel"]
-
-
-def classify_segments(segments: Intervals, words: Sequence[Word] | None, rule: TurnRule = TurnRule()) -> list[Take]:
-    """Whether each segment takes the turn or is a backchannel, by its own length and words."""
-    counts = [None if words is None else words_in(words, s, e) for s, e in segments.tolist()]
-    lengths = (segments[:, 1] - segments[:, 0]).tolist()
-    return ["turn" if is_turn(d, n, rule) else "backchannel" for d, n in zip(lengths, counts, strict=True)]
+    running = next((s for s in ours if s.start < onset < s.end), None)
+    return None if running is None else Stop(running.end - onset, running.end >= end - TOLERANCE_S)
