@@ -12,7 +12,7 @@ import numpy as np
 
 from duologue.audio.vad import VadConfig, detect_speech
 from duologue.audio.wave import Audio, read_audio
-from duologue.audio.words import Sides, Words, read_two_sided_words, read_words
+from duologue.audio.words import Recogniser, Sides, Words, read_two_sided_words, read_words
 from duologue.base.errors import UserError
 from duologue.base.progress import track
 from duologue.dialogue.segments import Waveform
@@ -60,7 +60,11 @@ class Conversation:
 
 
 def hear_conversations(
-    recordings: Sequence[Recording], vad: VadConfig, speech: SpeechSource, sides: tuple[str, str]
+    recordings: Sequence[Recording],
+    vad: VadConfig,
+    speech: SpeechSource,
+    sides: tuple[str, str],
+    recogniser: Recogniser | None = None,
 ) -> Iterator[Conversation]:
     """Read recordings, find speech in each channel, and attach words where there are any.
 
@@ -69,6 +73,7 @@ def hear_conversations(
         vad: how speech is found.
         speech: "vad": speech is what the detector finds. "words": speech is the words, as in the human reference.
         sides: what to call the two sides in warnings.
+        recogniser: hears the words of sides that have no transcript; None leaves them unknown.
 
     Raises:
         UserError: a file that cannot be read, has the wrong number of channels, or lacks the words that were asked for.
@@ -77,8 +82,11 @@ def hear_conversations(
     while block := list(islice(queue, BLOCK)):
         heard = [_read(r) for r in block]
         found = detect_speech([a for pair in heard for a in pair], vad) if speech == "vad" else []
+        transcribed = [_words(r) for r in block]
+        if recogniser is not None:
+            transcribed = _recognised(transcribed, heard, recogniser)
         for i, (recording, pair) in enumerate(zip(block, heard, strict=True)):
-            words, notes = _words(recording)
+            words, notes = transcribed[i]
             if speech == "words":
                 tracks = [Track.from_words(_needed(w, recording)) for w in words]
             else:
@@ -122,6 +130,18 @@ def _words(recording: Recording) -> tuple[Sides, list[str]]:
             raise
         return (None, None), [f"not used as a transcript: {error}"]
     return (one, two), []
+
+
+def _recognised(
+    transcribed: Sequence[tuple[Sides, list[str]]], heard: Sequence[tuple[Audio, Audio]], recogniser: Recogniser
+) -> list[tuple[Sides, list[str]]]:
+    """Fill in the words of sides that have none."""
+    wanted = [(i, side) for i, (words, _) in enumerate(transcribed) for side in (0, 1) if words[side] is None]
+    found = dict(zip(wanted, recogniser.transcribe([heard[i][side] for i, side in wanted]), strict=True))
+    return [
+        ((found.get((i, 0), words[0]), found.get((i, 1), words[1])), notes)
+        for i, (words, notes) in enumerate(transcribed)
+    ]
 
 
 def _needed(words: Words | None, recording: Recording) -> Words:

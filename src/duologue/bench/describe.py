@@ -15,6 +15,7 @@ import tyro
 from duologue.base.errors import UserError
 
 if TYPE_CHECKING:
+    from duologue.audio.words import Recogniser
     from duologue.bench.conversations import Recording
     from duologue.dialogue.observe import Rules
 
@@ -34,6 +35,9 @@ class DescribeConfig:
     words: tuple[Path, ...] = ()
     """Transcripts with word times, in the order of the files: two-sided, or with --pair one for each file. Without it
     x.json beside x.wav is used if it is one."""
+    recogniser: str | None = None
+    """Recognise the words of sides without a transcript: parakeet, or a Whisper size, folder or hub name (extras
+    parakeet and asr)."""
     rules: Literal["human", "alignment"] = "human"
     """human: turns, backchannels and interruptions as in the human reference; alignment: the literal rules of
     arXiv 2606.11167."""
@@ -71,7 +75,7 @@ def main(config: DescribeConfig) -> int:
     rules: Rules = (HumanRules if config.rules == "human" else AlignmentRules)(ipu_silence_s=config.ipu)
     with RunFolder.create(config.out, "describe", config, resume=config.resume) as run:
         vad = VadConfig(backend=config.vad)
-        heard = list(hear_conversations(recordings, vad, config.speech, sides))
+        heard = list(hear_conversations(recordings, vad, config.speech, sides, _recogniser(config)))
         observed = [observe(c.timeline, rules) for c in heard]
         single = [summarise([o]) for o in observed]
         pooled = summarise(observed) if len(observed) > 1 else single[0]
@@ -102,6 +106,14 @@ def main(config: DescribeConfig) -> int:
                 print(f"warning: {conversation.recording.name}: {warning}")
         print(run.report_path if config.report else run.path / "result.json")
     return 0
+
+
+def _recogniser(config: DescribeConfig) -> Recogniser | None:
+    if config.recogniser is None:
+        return None
+    from duologue.audio.asr import load_recogniser
+
+    return load_recogniser(config.recogniser)
 
 
 def side_names(config: DescribeConfig) -> tuple[str, str]:

@@ -39,6 +39,9 @@ class ScoreConfig:
     corrected: without the faults."""
     reference: Path | None = None
     """Backchannel task: the benchmark's icc_gt_distribution.json, or another file of that form."""
+    recogniser: str | None = None
+    """Recognise the words of recordings without a transcript and write output.json beside them: parakeet, or a Whisper
+    size, folder or hub name (extras parakeet and asr)."""
     judge: str | None = None
     """Address of an OpenAI-compatible endpoint that rates answers or labels behaviour (http://localhost:8000/v1)."""
     judge_model: str | None = None
@@ -120,6 +123,13 @@ def _scored(config: ScoreConfig, judge: Judge | None) -> tuple[TaskScore, Page |
     from duologue.bench.hearing import hear
 
     folders = sample_folders(config.dir)
+    if config.recogniser is not None:
+        from duologue.audio.asr import load_recogniser
+        from duologue.bench.recognise import missing_words, write_missing_words
+
+        if jobs := missing_words(folders, config.task):
+            written = write_missing_words(jobs, load_recogniser(config.recogniser))
+            print(f"{written} transcripts written by {config.recogniser}")
     if config.report or config.mode == "corrected":
         recordings = hear([p for f in folders for n in ("output.wav", "input.wav") if (p := f / n).is_file()])
     else:
@@ -167,7 +177,7 @@ def _show(score: TaskScore) -> None:
     from duologue.bench.fdb_page import summary_table
 
     table = summary_table(score)
-    view = Table(title=f"{score.benchmark} {table.title}, mode {score.mode}", title_justify="left", show_header=False)
+    view = Table(show_header=False)
     view.add_column()
     view.add_column(justify="right")
     for name, value in table.rows:
@@ -175,6 +185,7 @@ def _show(score: TaskScore) -> None:
             str(name), "not measured" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
         )
     console = Console()
+    console.print(f"{score.benchmark} {table.title}, mode {score.mode}", highlight=False)
     console.print(view)
     for note in score.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
