@@ -96,6 +96,16 @@ def test_table_reads_what_score_wrote(samples: Path, tmp_path: Path) -> None:
     assert "Freeze-Omni" in done.stdout
 
 
+def test_a_reader_that_leaves_is_no_failure(samples: Path, tmp_path: Path) -> None:
+    run("score", "fdb-v1", "smooth_turn_taking", str(samples), "--json", "r.json", "--no-report", cwd=tmp_path)
+    code = "import sys; from duologue.cli import main; sys.exit(main(['table', 'r.json']))"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert child.stdout is not None
+    child.stdout.close()
+    _, told = child.communicate(timeout=60)
+    assert (child.returncode, told) == (141, b"")
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [

@@ -47,6 +47,20 @@ def test_the_pause_set_is_told_by_its_size() -> None:
     assert "candor" in table.rows[0].comparable
 
 
+def test_behaviour_is_compared_set_by_set() -> None:
+    ours = {"benchmark": "fdb-v1.5", "task": "behavior", "mode": "compat", "samples": {}}
+    (table,) = compare([("ours", ours | {"summary": {"n": 98, "counts": {}, "ratios": {"C_RESUME": 0.5}}})])
+    assert table.rows[0].metrics == {"C_RESUME_user_backchannel": 0.5}
+    assert table.rows[1].metrics["C_RESUME_user_backchannel"] == 0.8
+    (table,) = compare([("ours", ours | {"summary": {"n": 100, "counts": {}, "ratios": {"C_RESUME": 0.5}}})])
+    assert table.rows[0].metrics == {"C_RESUME": 0.5}  # two sets have 100 samples
+
+
+def test_columns_without_a_number_are_left_out() -> None:
+    (table,) = compare([("ours", result("smooth_turn_taking", "compat", 119, take_over_rate=0.9, latency_s=0.3))])
+    assert table.columns == ("take_over_rate", "latency_s")
+
+
 def test_table_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "ours.json"
     path.write_text(json.dumps(result("smooth_turn_taking", "compat", 119, take_over_rate=0.9, latency_s=0.3)))

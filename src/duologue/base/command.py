@@ -97,6 +97,8 @@ def _status(root: Group, args: list[str], prog: str, version: str) -> int:
     try:
         return _dispatch(root, args, prog)
     except SystemExit as stop:  # `--help` ends so, and libraries may
+        if isinstance(stop.__context__, BrokenPipeError):  # rich's way to say that the reader of stdout has gone
+            return NO_READER
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
 
 

@@ -110,7 +110,7 @@ def _compare_task(benchmark: str, task: str, ours: Sequence[tuple[str, Mapping[s
         Row(r["model"], r["metrics"], data["sources"][r["source"]]["name"], _comparable(r["source"], task, modes))
         for r in theirs
     ]
-    columns = dict.fromkeys(column for row in rows for column in row.metrics)
+    columns = dict.fromkeys(name for row in rows for name, value in row.metrics.items() if value is not None)
     return Comparison(benchmark, task, tuple(columns), tuple(rows))
 
 
@@ -121,9 +121,10 @@ def _own_row(name: str, result: Mapping[str, Any]) -> Row:
     if task == "behavior":
         metrics = dict(summary.get("ratios") or {})
     sizes = published()["set_sizes"].get(benchmark, {}).get(task, {})
-    subset = next((subset for subset, n in sizes.items() if n == summary["n"]), None)
-    if task == "pause_handling" and subset:
-        metrics = {f"take_over_rate_{subset}": summary.get("take_over_rate")}
+    fitting = [subset for subset, n in sizes.items() if n == summary["n"]]
+    subset = fitting[0] if len(fitting) == 1 else None
+    if subset and len(sizes) > 1:  # published numbers are per set
+        metrics = {f"{name}_{subset}": value for name, value in metrics.items()}
     lost = sum(summary.get("counts", {}).get(status, 0) for status in ("missing", "invalid"))
     size = f"n = {summary['n']}" + (
         f", the size of the {subset} set" if subset else ", not the size of an official set"
