@@ -119,6 +119,23 @@ def stated_backchannels(segments, spoken, before_1d40caa):
     return bool(verdict), kept
 
 
+@pytest.mark.parametrize(
+    ("word", "counts"),
+    [
+        (Chunk("w", 1.9, 2.4), True),  # starts exactly where the segment ends
+        (Chunk("w", 0.6, 1.0), False),  # ends exactly where it starts
+        (Chunk("w", 0.6, 1.1), True),
+        (Chunk("w", 1.0, 1.9), True),
+        (Chunk("w", 2.0, 2.4), False),
+        (Chunk("w", 1.5, None), False),  # open, and before the segment's end
+        (Chunk("w", None, 1.5), False),
+    ],
+)
+def test_which_words_belong_to_a_segment(word: Chunk, counts: bool) -> None:
+    taken, _ = backchannel_verdict([(1.0, 1.9)], [word, word, word], forget_on_take_over=False)
+    assert taken is counts  # a segment under 1 s takes the turn by three words
+
+
 segment_lists = st.lists(st.tuples(st.integers(0, 99), st.integers(1, 40)), max_size=6).map(
     lambda pairs: [(round(s / 10, 1), round((s + n) / 10, 1)) for s, n in sorted(pairs)]
 )

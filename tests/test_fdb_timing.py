@@ -49,6 +49,11 @@ def test_each_response_runs_from_the_latest_user_end_to_the_next_agent_start(use
         assert not [s for s, _ in agents if end + 0.001 < s < start - 0.001]
 
 
+def test_a_start_at_the_user_s_very_end_is_no_response() -> None:
+    assert response_intervals([(0, 1), (3, 4)], [(1, 2), (5, 6)]) == [(4, 5)]
+    assert response_intervals([(0, 1)], [(1.5, 2)]) == [(1, 1.5)]
+
+
 def test_speech_joins_over_the_gap_and_not_over_more() -> None:
     assert joined(np.array([[0, 1], [1.5, 2], [2.6, 3]]), 0.5) == [(0, 2), (2.6, 3)]
 

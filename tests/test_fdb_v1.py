@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from duologue.bench.fdb_v1 import MODES, TASKS, Options, read_reference, score_task
-from duologue.bench.hearing import hear
+from duologue.bench.hearing import hear, official_segments
 from duologue.bench.results import TaskScore
 from fdb_folders import broken, make_sample, transcript, turn_taking, write_wave
 
@@ -55,6 +55,19 @@ class TestOfficialSamples:
         assert 0 < sample.details["stop_latency_s"] < 0.5
         assert sample.latency_s == pytest.approx(17.224 - 13.144, abs=0.1)
         assert sample.details["evidence"] == "speech from output.wav, words from output.json"
+
+
+DIALOGUES = Path(__file__).parents[1] / "src" / "duologue" / "bench" / "dialogues"
+
+
+def test_official_segments_round_to_a_tenth_but_end_with_the_file(tmp_path: Path) -> None:
+    from duologue.audio.wave import Audio, read_audio, write_audio
+
+    whole = read_audio(DIALOGUES / "pause_handling" / "2" / "output.wav")
+    write_audio(tmp_path / "cut.wav", Audio(whole.samples[:, : int(4.66 * whole.rate)], whole.rate))
+    segments, duration = official_segments(tmp_path / "cut.wav")
+    assert segments[-1][1] == duration == pytest.approx(4.66)
+    assert all(start == round(start, 1) for start, _ in segments)
 
 
 class TestModes:
@@ -113,7 +126,7 @@ class TestSampleRates:
     def at_rates(self, tmp_path: Path) -> dict[int, Path]:
         from duologue.audio.wave import read_audio, write_audio
 
-        source = next((Path(__file__).parents[1] / "src/duologue/bench/dialogues/backchannel").glob("*/output.wav"))
+        source = DIALOGUES / "backchannel" / "1" / "output.wav"
         roots = {}
         for rate in (16_000, 24_000, 48_000):
             folder = make_sample(tmp_path / str(rate), "1", output=(source.parent / "output.json").read_text())

@@ -49,6 +49,14 @@ def test_both_sides_are_measured(tmp_path: Path) -> None:
         assert result.summary["post"]["mean_intensity"] == sample.details["post_mean_intensity"]
 
 
+def test_a_word_that_ends_at_the_split_came_before(tmp_path: Path) -> None:
+    touching = transcript(*((f"w{i}", 0.5 * i, 0.5 * i + 0.5) for i in range(16)))
+    overlapped(tmp_path, "1", words=touching)
+    details = score_before_after(tmp_path, "compat").samples["1"].details
+    assert details["split_s"] == 4.0
+    assert (details["pre_speech_dur_s"], details["post_speech_dur_s"]) == (4.0, 4.0)
+
+
 def test_a_silent_side_is_zero_upstream_and_not_exercised_here(tmp_path: Path) -> None:
     overlapped(tmp_path, "1", words=transcript(("late", 6.0, 6.4), ("words", 6.5, 7.2)))
     assert score_before_after(tmp_path, "compat").samples["1"].details["pre_wpm"] == 0.0
