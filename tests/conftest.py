@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,15 @@ from hypothesis import settings
 # The same examples in every run. To look for new ones: pytest --hypothesis-profile=default --hypothesis-seed=random
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def moshi_lm() -> ModuleType:
+    """The language model of moshi 0.2.13, the parity oracle, uncompiled; tests that need it skip without it."""
+    os.environ["NO_TORCH_COMPILE"] = "1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it was made for an older torch
+        return pytest.importorskip("moshi.models.lm", reason="the parity oracle is not installed")
 
 
 @pytest.fixture(scope="session")
