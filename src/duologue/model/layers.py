@@ -5,12 +5,13 @@ Matched: moshi 0.2.13, modules/{transformer,gating,rope}.py. Shapes: B batch, T 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from duologue.codec.rope import rotate, rotation
 
 NORM_EPS = 1e-8
 
@@ -82,21 +83,6 @@ def causal_mask(T: int, context: int | None, device: torch.device) -> Tensor:
     back = at[:, None] - at
     seen = back >= 0
     return seen if context is None else seen & (back < context)
-
-
-def rotation(positions: Tensor, head: int, max_period: float) -> Tensor:
-    """Cosines and sines [2, T, head // 2] of rotary positions, in float32."""
-    rates = torch.exp(torch.arange(head // 2, device=positions.device).float() * (-math.log(max_period) * 2 / head))
-    angles = positions.float()[:, None] * rates
-    return torch.stack((angles.cos(), angles.sin()))
-
-
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotate pairs of neighbouring entries of x [B, H, T, head] (interleaved form), in float32."""
-    cos, sin = turn
-    real, imaginary = x.float().view(*x.shape[:-1], -1, 2).unbind(-1)
-    turned = torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
 
 
 class Gating(nn.Module):
