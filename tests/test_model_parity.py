@@ -142,6 +142,19 @@ def test_moshi_7b_is_the_default_with_its_published_number_of_weights() -> None:
     assert len(list(model.parameters())) == 439
 
 
+def test_research_packages_are_read_without_running_them(tmp_path: Path) -> None:
+    ours = random_model(TINY)
+    torch.save({"fsdp_best_state": {"model": ours.state_dict()}, "epoch": 3}, tmp_path / "best.pt")
+    again = load_lm(tmp_path / "best.pt", device="cpu", config=TINY)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), ours.parameters(), strict=True))
+    torch.save({"model": Path("anything but plain data")}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="cannot be read safely"):
+        load_lm(tmp_path / "other.pt", device="cpu", config=TINY)
+    torch.save({"weights": {}}, tmp_path / "none.pt")
+    with pytest.raises(UserError, match="no weights that are known"):
+        load_lm(tmp_path / "none.pt", device="cpu", config=TINY)
+
+
 class TestBadInput:
     def test_weights_of_another_shape_are_named(self, tmp_path: Path) -> None:
         save_lm(random_model(TINY), tmp_path)

@@ -32,7 +32,7 @@ def load_lm(path: str | Path, *, device: str = "auto", dtype: str = "auto", conf
 
     Args:
         path: a folder with model.safetensors (and config.json; without one it is Moshi 7B, as the 2024 repos are), or
-            a .safetensors file, beside which config.json is looked for.
+            a .safetensors or .pt file, beside which config.json is looked for.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: "auto" (float32 on CPU, bfloat16 on CUDA), "fp32", "bf16", "fp16".
         config: the model's shape, instead of config.json.
@@ -66,13 +66,40 @@ def read_config(path: Path) -> LMConfig:
     return config_from_kyutai(values, path)
 
 
+RESEARCH_KEYS = (("fsdp_best_state", "model"), ("model",))
+"""Where research packages (.pt) keep the weights."""
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Errors: UserError for a file that is cut short or no safetensors file."""
+    """All tensors of a safetensors file, or of a research package (.pt), which is read without running any of it.
+
+    Raises:
+        UserError: a file that is cut short, of another kind, or a package that holds more than plain data.
+    """
+    if path.suffix == ".pt":
+        return _read_package(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot be read: {error}", place=path, mend="download it again") from None
+
+
+def _read_package(path: Path) -> dict[str, Tensor]:
+    import pickle
+
+    try:
+        package = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"cannot be read safely: {problem}", place=path, mend="convert it to safetensors") from None
+    for keys in RESEARCH_KEYS:
+        found = package
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, dict) and found and all(isinstance(x, Tensor) for x in found.values()):
+            return found
+    raise UserError("holds no weights that are known", place=path, mend="use fsdp_best_state/model, or safetensors")
 
 
 def split_names(state: Mapping[str, Tensor], config: LMConfig) -> dict[str, Tensor]:
