@@ -26,7 +26,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
         scale = torch.rsqrt(NORM_EPS + wide.square().mean(dim=-1, keepdim=True))
-        return (wide * (self.alpha.float() * scale)).to(x.dtype)
+        return (wide * (self.alpha.view(-1).float() * scale)).to(x.dtype)
 
 
 class Steps(nn.ModuleList):
