@@ -36,8 +36,9 @@ def test_streaming_equals_teacher_forcing(shape: str) -> None:
     codes = random_codes(model.config, 30, holes=True)  # longer than the context of 12
     with torch.no_grad():
         delayed = model.delayed(codes)
-        hidden, text = model.temporal(delayed[:, :, :-1])
-        audio = model.depth(hidden, delayed[:, :, 1:], model.config.dep_q)
+        hidden = model.temporal(delayed[:, :, :-1])
+        deep = model.depth(hidden, delayed[:, :, 1:], model.config.dep_q)
+        text, audio = model.text_linear(hidden), torch.stack([f(deep[:, :, q]) for q, f in enumerate(model.linears)], 1)
         got_text, got_audio = streamed(model, delayed, model.config.dep_q)
     torch.testing.assert_close(got_text, text, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(got_audio, audio, atol=1e-4, rtol=1e-5)

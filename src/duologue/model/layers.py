@@ -24,9 +24,7 @@ class RMSNorm(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1, 1, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        scale = torch.rsqrt(NORM_EPS + wide.square().mean(dim=-1, keepdim=True))
-        return (wide * (self.alpha.view(-1).float() * scale)).to(x.dtype)
+        return F.rms_norm(x.float(), x.shape[-1:], self.alpha.view(-1).float(), NORM_EPS).to(x.dtype)
 
 
 class Steps(nn.ModuleList):

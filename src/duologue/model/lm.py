@@ -83,18 +83,20 @@ class DuplexLM(nn.Module):
                 streams that are left out change nothing in the others.
         """
         steps = self.config.dep_q if depth_steps is None else min(depth_steps, self.config.dep_q)
-        delayed = self.delayed(codes)
-        hidden, text = self.temporal(delayed[:, :, :-1])
         delays = self.config.delays
-        text_logits, text_mask = self._aligned(text, delays[0], codes[:, 0])
-        audio = self.depth(hidden, delayed[:, :, 1:], steps)
-        aligned = [self._aligned(audio[:, q], delays[1 + q], codes[:, 1 + q]) for q in range(steps)]
-        B, _, T = codes.shape
-        if not aligned:
-            empty = text.new_zeros(B, 0, T, self.config.card)
-            return LMOutput(text_logits, text_mask, empty, text_mask.new_zeros(B, 0, T))
-        logits, masks = zip(*aligned, strict=True)
-        return LMOutput(text_logits, text_mask, torch.stack(logits, 1), torch.stack(masks, 1))
+        delayed = self.delayed(codes)
+        hidden = self.temporal(delayed[:, :, :-1])
+        known, text_mask = _aligned(hidden, delays[0], codes[:, 0])
+        text_logits = self.text_linear(known)
+        if steps == 0:
+            B, _, T = codes.shape
+            return LMOutput(
+                text_logits, text_mask, hidden.new_zeros(B, 0, T, self.config.card), text_mask.new_zeros(B, 0, T)
+            )
+        deep = self.depth(hidden, delayed[:, :, 1:], steps)
+        aligned = [_aligned(deep[:, :, q], delays[1 + q], codes[:, 1 + q]) for q in range(steps)]
+        logits = [linear(x) for linear, (x, _) in zip(self.linears, aligned, strict=False)]
+        return LMOutput(text_logits, text_mask, torch.stack(logits, 1), torch.stack([m for _, m in aligned], 1))
 
     def delayed(self, codes: Tensor) -> Tensor:
         """Shift stream k right by its delay behind initial tokens, with one initial column in front: [B, K, 1 + T]."""
@@ -106,32 +108,38 @@ class DuplexLM(nn.Module):
             out[:, k, late:] = codes[:, k, : max(0, out.shape[2] - late)]
         return out
 
-    def temporal(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Read delayed tokens [B, K, S]: (hidden [B, S, dim], text logits [B, S, text_card])."""
+    def temporal(self, tokens: Tensor) -> Tensor:
+        """Read delayed tokens [B, K, S]: hidden [B, S, dim], which `text_linear` makes into text logits."""
         x = self.text_emb(tokens[:, 0])
         for q, embedding in enumerate(self.emb):
             x = x + embedding(tokens[:, 1 + q])
-        hidden = self.out_norm(self.transformer(x))
-        return hidden, self.text_linear(hidden)
+        return self.out_norm(self.transformer(x))  # type: ignore[no-any-return]
 
     def depth(self, hidden: Tensor, targets: Tensor, steps: int) -> Tensor:
-        """Logits [B, steps, S, card] of the first audio streams, given the delayed tokens [B, K, S] to predict."""
+        """Outputs [B, S, steps, depformer_dim] of the first audio streams, which `linears[q]` makes into their logits.
+
+        Args:
+            hidden: of the temporal transformer, [B, S, dim].
+            targets: the delayed tokens [B, K, S] to predict; each stream sees those before it.
+            steps: how many streams, at least 1.
+        """
         c = self.config
-        B, S, _ = hidden.shape
-        if steps == 0:
-            return hidden.new_zeros(B, 0, S, c.card)
         inputs = []
         for q in range(steps):
             project = self.depformer_in[c.input_schedule[q]]
             embedding = self.depformer_text_emb if q == 0 else self.depformer_emb[q - 1]
             inputs.append(project(hidden) + embedding(targets[:, q]))
-        x = torch.stack(inputs, dim=2).flatten(0, 1)  # [B * S, steps, D]
-        y = self.depformer(x, c.depth_schedule).unflatten(0, (B, S))
-        return torch.stack([self.linears[q](y[:, :, q]) for q in range(steps)], dim=1)
+        x = torch.stack(inputs, dim=2)
+        y: Tensor = self.depformer(x.flatten(0, 1), c.depth_schedule)
+        return y.view_as(x)
 
-    def _aligned(self, logits: Tensor, delay: int, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo a stream's delay: logits [B, T, V] beside the codes [B, T] that they predict, and where they count."""
-        T = codes.shape[1]
-        mask = codes != ABSENT
-        mask[:, max(0, T - delay) :] = False
-        return F.pad(logits[:, delay:], (0, 0, 0, min(delay, T))).masked_fill(~mask[..., None], 0.0), mask
+
+def _aligned(x: Tensor, delay: int, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Undo a stream's delay: x [B, T, D] beside the codes [B, T] that it predicts, and where they count.
+
+    Elsewhere x is 0, and so are the logits that a layer without bias makes of it: cheaper than masking the logits.
+    """
+    T = codes.shape[1]
+    mask = codes != ABSENT
+    mask[:, max(0, T - delay) :] = False
+    return F.pad(x[:, delay:], (0, 0, 0, min(delay, T))).masked_fill(~mask[..., None], 0.0), mask
