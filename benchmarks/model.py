@@ -23,6 +23,7 @@ from duologue.base.files import write_json
 from duologue.model.checkpoint import kyutai_config
 from duologue.model.config import LMConfig
 from duologue.model.lm import DuplexLM
+from made import made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,12 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append({"task": name, "duologue": speeds[0], "moshi": speeds[1], "ratio": speeds[0] / speeds[1]})
         print(f"{name:52} {speeds[0]:8.0f} {speeds[1]:8.0f} frames/s  {speeds[0] / speeds[1]:.2f}x")
     if options.json:
-        made = {
-            "threads": options.threads,
-            "torch": torch.__version__,
-            "parameters": sum(p.numel() for p in ours.parameters()),
-        }
-        write_json(options.json, {"made": made, "rows": rows})
+        how = made("model.py", arguments, options.threads)
+        how["parameters"] = sum(p.numel() for p in ours.parameters())
+        write_json(options.json, {"made": how, "rows": rows})
     return 0
 
 

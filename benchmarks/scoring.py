@@ -14,16 +14,12 @@ Part "words": 1,000 samples of Full-Duplex-Bench v1 scored from their word times
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import shlex
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +32,7 @@ from duologue.audio.vad import VadConfig, detect_speech_files
 from duologue.audio.wave import Audio, open_audio, read_audio, write_audio
 from duologue.base.files import write_json
 from duologue.bench.fdb_v1 import Options, score_task
+from made import made
 
 VAD_RATE = 16_000
 
@@ -177,14 +174,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {"vad": part_vad, 
 """Every part of this benchmark: a function from the options to its rows."""
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned text."""
     cells = [("part", "what", "seconds", "per second", "Duologue is")]
@@ -216,17 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for part in options.parts for row in PARTS[part](options)]
     print(table(rows))
     if options.json:
-        made = {
-            "date": date.today().isoformat(),
-            "command": shlex.join(
-                ["python", "benchmarks/scoring.py", *(sys.argv[1:] if arguments is None else arguments)]
-            ),
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "torch": torch.__version__,
-            "threads": 1,
-        }
-        write_json(options.json, {"made": made, "rows": rows})
+        write_json(options.json, {"made": made("scoring.py", arguments, threads=1), "rows": rows})
     return 0
 
 

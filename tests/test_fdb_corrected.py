@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duologue.audio.words import Chunk
 from duologue.bench import fdb_official
 from duologue.bench.fdb_corrected import (
     JOIN_SECONDS,
@@ -17,6 +18,7 @@ from duologue.bench.fdb_corrected import (
     score_interruption,
     score_pauses,
     score_turn_taking,
+    timed_words,
 )
 from duologue.dialogue.intervals import merge
 from duologue.dialogue.takeover import stretches
@@ -141,6 +143,11 @@ class TestBackchannels:
         reference = [0.0] * 51
         reference[10:13] = [1.0] * 3
         assert score_backchannels(speaks((2.0, 2.5)), 10.0, 10.0, reference).jsd == pytest.approx(0, abs=1e-12)
+
+
+def test_chunks_without_times_are_mended_or_left_out() -> None:
+    chunks = [Chunk("a", 1.0, None), Chunk("b", None, 2.0), Chunk("c", 3.0, 2.5)]
+    assert timed_words(chunks) == [Word("a", 1.0, 1.2), Word("c", 3.0, 3.0)]
 
 
 def test_without_audio_the_words_are_the_speech() -> None:

@@ -7,10 +7,11 @@ inside the window that the task is about. Times are seconds on the sample's cloc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from duologue.audio.words import Chunk
 from duologue.bench.fdb_official import (
     BACKCHANNEL_WORDS,
     TURN_SECONDS,
@@ -33,6 +34,8 @@ REACTION_SECONDS = 0.2
 """A start this soon after the user resumes was decided in the pause: people need at least 0.2 s to react."""
 EARLY_SECONDS = 2.0
 """The earliest start before the user's end that answers it: 1 % of people's are earlier (human_dynamics.json)."""
+OPEN_WORD_SECONDS = 0.2
+"""Length of a word whose end is null, where speech must be read from words: about a median word of telephone talk."""
 TURN = TurnRule(duration_s=TURN_SECONDS, inclusive=True, words=TURN_WORDS)
 
 
@@ -162,6 +165,15 @@ def score_backchannels(
         why=why,
         details={"backchannels": [list(span) for span in heard], "take_overs": [[s.start, s.end] for s in takers]},
     )
+
+
+def timed_words(chunks: Iterable[Chunk]) -> list[Word]:
+    """A transcript's chunks as words: those without a start are left out, those without an end last 0.2 s."""
+    return [
+        Word(c.text, c.start, c.start + OPEN_WORD_SECONDS if c.end is None else max(c.start, c.end))
+        for c in chunks
+        if c.start is not None
+    ]
 
 
 def agent_track(speech: np.ndarray | None, words: Sequence[Word] | None) -> Track:

@@ -57,8 +57,7 @@ def _corrected(folder: Path, recordings: Recordings) -> SampleScore:
 
 
 def _words(path: Path) -> list[Word]:
-    chunks = read_fdb_chunks(path).chunks if path.is_file() else ()
-    return [Word(c.text, c.start, max(c.start, c.end)) for c in chunks if c.start is not None and c.end is not None]
+    return fdb_corrected.timed_words(read_fdb_chunks(path).chunks if path.is_file() else ())
 
 
 def _compat(folder: Path) -> SampleScore:

@@ -24,15 +24,12 @@ from duologue.bench.fdb_samples import (
 from duologue.bench.hearing import Heard, Recordings, listen, official_segments
 from duologue.bench.results import SampleScore, TaskScore
 from duologue.bench.summaries import summarise_compat, summarise_corrected
-from duologue.dialogue.timeline import Track, Word
+from duologue.dialogue.timeline import Track
 
 Task = Literal["pause_handling", "smooth_turn_taking", "user_interruption", "backchannel"]
 Mode = Literal["compat", "compat-2025", "corrected"]
 TASKS: tuple[Task, ...] = get_args(Task)
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-OPEN_WORD_SECONDS = 0.2
-"""Length of a word whose end is null, where speech must be read from words: about a median word of telephone talk."""
 
 Rate = Callable[[Sequence[tuple[Interruption, str]]], Sequence[float | None]]
 """A judge: interruptions and the agent's answers in, ratings from 0 to 5 out; None where a reply cannot be scored."""
@@ -220,11 +217,7 @@ def _chunks(transcript: Path) -> Sequence[Chunk]:
 def _agent(transcript: Path, recordings: Recordings) -> tuple[Track, Heard | None]:
     """The agent's speech from output.wav where there is one, else from its words; and what was heard."""
     heard = listen(recordings, transcript.parent / "output.wav")
-    words = [
-        Word(c.text, c.start, c.start + OPEN_WORD_SECONDS if c.end is None else max(c.start, c.end))
-        for c in _chunks(transcript)
-        if c.start is not None
-    ]
+    words = fdb_corrected.timed_words(_chunks(transcript))
     return fdb_corrected.agent_track(None if heard is None else heard.speech, words), heard
 
 
