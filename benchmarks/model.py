@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from duologue.base.files import write_json
-from duologue.model.checkpoint import kyutai_config
-from duologue.model.config import LMConfig
+from duologue.model.config import LMConfig, kyutai_config
 from duologue.model.lm import DuplexLM
 from made import made
 

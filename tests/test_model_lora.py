@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from duologue.base.errors import UserError
-from duologue.model.checkpoint import kyutai_config
-from duologue.model.config import LMConfig
+from duologue.model.config import LMConfig, kyutai_config
 from duologue.model.lm import DuplexLM
 from duologue.model.lora import LoRAConfig, add_lora, fuse_lora, load_lora, save_lora, without_lora
 

@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 
 from duologue.base.errors import UserError
 from duologue.model import load_lm
-from duologue.model.checkpoint import kyutai_config, save_lm
-from duologue.model.config import LMConfig, config_from_kyutai
+from duologue.model.checkpoint import save_lm
+from duologue.model.config import LMConfig, config_from_kyutai, kyutai_config
+from duologue.model.initial import random_lm
 from duologue.model.lm import DuplexLM
+from duologue.model.presets import PRESETS
 
 TINY = LMConfig(
     n_q=4, dep_q=2, card=30, text_card=40, delays=(0, 0, 1, 0, 2), dim=32, num_layers=2, num_heads=4, context=12,
@@ -31,12 +33,12 @@ SHAPES = {
 }
 
 
-def random_model(config: LMConfig, seed: int = 0) -> DuplexLM:
+def random_model(config: LMConfig, seed: int = 0, spread: float = 0.2) -> DuplexLM:
     torch.manual_seed(seed)
     model = DuplexLM(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+            parameter.add_(spread * torch.randn_like(parameter))
     return model.eval()
 
 
@@ -60,6 +62,20 @@ def test_logits_equal_moshi_s(moshi_lm: ModuleType, shape: str, holes: bool) -> 
         expected, got = theirs(codes), ours(codes)
     assert torch.equal(got.audio_mask, expected.mask)
     assert torch.equal(got.text_mask, expected.text_mask[:, 0])
+    wanted = expected.logits.nan_to_num(0) * expected.mask[..., None]
+    torch.testing.assert_close(got.audio_logits, wanted, atol=1e-4, rtol=0)
+    wanted = expected.text_logits[:, 0].nan_to_num(0) * got.text_mask[..., None]
+    torch.testing.assert_close(got.text_logits, wanted, atol=1e-4, rtol=0)
+
+
+def test_a_mid_sized_model_scores_as_moshi_s(moshi_lm: ModuleType) -> None:
+    config = PRESETS["nano"].lm
+    ours = random_lm(config, 0, device="cpu", dtype="fp32")
+    theirs = moshi_lm.LMModel(**kyutai_config(config)).eval()
+    theirs.load_state_dict(ours.state_dict())
+    codes = random_codes(config, 25, holes=True)
+    with torch.no_grad():
+        expected, got = theirs(codes), ours(codes)
     wanted = expected.logits.nan_to_num(0) * expected.mask[..., None]
     torch.testing.assert_close(got.audio_logits, wanted, atol=1e-4, rtol=0)
     wanted = expected.text_logits[:, 0].nan_to_num(0) * got.text_mask[..., None]

@@ -11,9 +11,11 @@ COMMANDS = Group(
     "Full-duplex speech models: who speaks when, measured, aligned and served.",
     {
         "demo": Verb("score six shipped dialogues and write report.html", "duologue.demo:main"),
+        "talk": Verb("run a model against a recorded user", "duologue.engine.talk:main"),
         "score": Verb("score recorded outputs on a benchmark task", "duologue.bench.score:main"),
         "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
         "describe": Verb("timing statistics of two-channel recordings", "duologue.bench.describe:main"),
+        "export": Verb("write a model as a folder that upstream's loaders read", "duologue.engine.export:main"),
     },
 )
 

@@ -1,113 +1,145 @@
 """Mimi: 24 kHz speech to 12.5 frames a second of up to 32 codes, and back, whole or as a stream.
 
-Matched: moshi 0.2.13, models/compression.py. Streaming state is explicit (`codec.stream`); a stream gives the codes and
-samples that the whole signal would.
+Matched: moshi 0.2.13, models/compression.py; Défossez et al., arXiv 2410.00037, section 3.3. Streaming state is
+explicit (`codec.stream`); a stream gives the codes and samples that the whole signal would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duologue.base.compute import pick_device
 from duologue.base.errors import UserError
+from duologue.codec.codebook import Learning
+from duologue.codec.config import MimiConfig as MimiConfig
 from duologue.codec.conv import CausalConv, CausalConvTranspose
-from duologue.codec.quantizer import SplitQuantizer
-from duologue.codec.seanet import Decoder, Encoder, SEANetConfig
-from duologue.codec.stream import CodecState, Pass, keep_rows
-from duologue.codec.transformer import Attention, Transformer, TransformerConfig
+from duologue.codec.quantizer import Quantized, SplitQuantizer
+from duologue.codec.seanet import Decoder, Encoder
+from duologue.codec.stream import CodecState, Pass
+from duologue.codec.transformer import Attention, Transformer
+
+WITH_STATE = (CausalConv, CausalConvTranspose, Transformer, Attention)
+CHUNK = {"cpu": 32, "cuda": 2048}
+"""Frames, all rows together, that are encoded or decoded at once where no gradient is wanted. A long signal then needs
+no more memory than a short one; on a CPU what lies between two layers stays in its cache."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MimiConfig:
-    """Shape of a Mimi codec; the defaults are Kyutai's."""
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training pass gives."""
 
-    sample_rate: int = 24_000
-    """Samples a second."""
-    frame_rate: float = 12.5
-    """Frames a second."""
-    seanet: SEANetConfig = field(default_factory=SEANetConfig)
-    """The convolutional parts."""
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    """The two transformers."""
-    n_q: int = 32
-    """Codebooks."""
-    bins: int = 2048
-    """Entries of each."""
-    quantizer_dim: int = 256
-    """Width of an entry."""
+    audio: Tensor
+    """Waveform [B, 1, S], as long as the one encoded."""
+    latent: Tensor
+    """[B, D, T] before the quantiser."""
+    quantized: Quantized
+    """The latent after it, the codes and the commitment loss."""
+
+
+class Mimi(nn.Module):
+    """The codec. `n_codebooks` says how many codebooks `encode` uses (Moshi's models use 8, which is the default).
+
+    Raises:
+        UserError: more codebooks than the config has, or none.
+    """
+
+    def __init__(self, config: MimiConfig | None = None, n_codebooks: int | None = None) -> None:
+        super().__init__()
+        self.config = c = config or MimiConfig()
+        if n_codebooks is not None and not 1 <= n_codebooks <= c.n_q:
+            raise UserError(f"{n_codebooks} codebooks of {c.n_q}", mend=f"choose from 1 to {c.n_q}")
+        self.n_codebooks = n_codebooks or min(8, c.n_q)
+        dim, stride = c.seanet.dimension, c.downsampling
+        self.encoder, self.decoder = Encoder(c.seanet), Decoder(c.seanet)
+        self.encoder_transformer = Transformer(dim, c.transformer, spare=stride)
+        self.decoder_transformer = Transformer(dim, c.transformer, spare=stride)
+        self.downsample, self.upsample = nn.ModuleDict(), nn.ModuleDict()
+        if stride > 1:
+            self.downsample["conv"] = CausalConv(dim, dim, 2 * stride, stride=stride, bias=False, pad="replicate")
+            # Kyutai's upsampling is depth-wise by mistake, and stays so for their weights.
+            self.upsample["convtr"] = CausalConvTranspose(dim, dim, 2 * stride, stride=stride, bias=False, groups=dim)
+        self.quantizer = SplitQuantizer(c.n_q, c.bins, c.quantizer_dim, dim)
+        for name, module in self.named_modules():
+            if isinstance(module, WITH_STATE):
+                module.name = name
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second."""
+        return self.config.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.config.frame_rate
 
     @property
     def frame_size(self) -> int:
         """Samples of a frame."""
-        return round(self.sample_rate / self.frame_rate)
+        return self.config.frame_size
 
     @property
-    def downsampling(self) -> int:
-        """Latent steps of a frame."""
-        hop = 1
-        for ratio in self.seanet.ratios:
-            hop *= ratio
-        return self.frame_size // hop
-
-
-class Mimi(nn.Module):
-    """The codec. `n_codebooks` says how many codebooks `encode` uses (Moshi's models use 8)."""
-
-    def __init__(self, config: MimiConfig | None = None, n_codebooks: int = 8) -> None:
-        super().__init__()
-        self.config = c = config or MimiConfig()
-        self.n_codebooks = min(n_codebooks, c.n_q)
-        dim, stride = c.seanet.dimension, c.downsampling
-        self.encoder, self.decoder = Encoder(c.seanet), Decoder(c.seanet)
-        self.encoder_transformer = Transformer(dim, c.transformer)
-        self.decoder_transformer = Transformer(dim, c.transformer)
-        self.downsample = nn.ModuleDict({
-            "conv": CausalConv(dim, dim, 2 * stride, stride=stride, bias=False, pad="replicate")
-        })  # fmt: skip
-        # Kyutai's upsampling is depth-wise by mistake, and stays so for their weights.
-        self.upsample = nn.ModuleDict({
-            "convtr": CausalConvTranspose(dim, dim, 2 * stride, stride=stride, bias=False, groups=dim)
-        })  # fmt: skip
-        self.quantizer = SplitQuantizer(c.n_q, c.bins, c.quantizer_dim, dim)
-        for name, module in self.named_modules():
-            if isinstance(module, CausalConv | CausalConvTranspose | Attention):
-                module.name = name
+    def card(self) -> int:
+        """Entries of a codebook."""
+        return self.config.bins
 
     def initial_state(self, batch: int) -> CodecState:
         """State of `batch` streams before their first frame."""
         like = self.quantizer.rvq_first.input_proj.weight
         state: CodecState = {}
         for module in self.modules():
-            if isinstance(module, CausalConv | CausalConvTranspose | Attention):
-                state |= module.initial(batch, like)
+            if isinstance(module, WITH_STATE):
+                state |= module.initial(batch, like.detach())
         return state
 
     def latent(self, audio: Tensor, run: Pass | None = None) -> Tensor:
         """Waveform [B, 1, S], S a multiple of the frame size, to the latent [B, D, T] that is quantised."""
-        x = self.encoder_transformer(self.encoder(audio, run), run)
-        return self.downsample["conv"](x, run)  # type: ignore[no-any-return]
+        x: Tensor = self.encoder_transformer(self.encoder(audio, run), run)
+        return self.downsample["conv"](x, run) if self.downsample else x
 
+    def wave(self, latent: Tensor, run: Pass | None = None) -> Tensor:
+        """Latent [B, D, T] after the quantiser to waveform [B, 1, T * frame size]."""
+        x = self.upsample["convtr"](latent, run) if self.upsample else latent
+        return self.decoder(self.decoder_transformer(x, run), run)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """Waveform [B, 1, S] to codes int64 [B, n_codebooks, T]; the last frame is filled up with silence.
 
         Raises:
-            UserError: another number of channels, or no samples.
+            UserError: another shape or type, or no samples.
         """
-        self._check(audio)
-        padded = F.pad(audio, (0, -audio.shape[-1] % self.config.frame_size))
-        return self.quantizer.encode(self.latent(padded), self.n_codebooks)
+        audio = self._filled(audio)
+        if audio.shape[-1] <= (chunk := _chunk(audio)) * self.frame_size:
+            return self.quantizer.encode(self.latent(audio), self.n_codebooks)
+        state, codes = self.initial_state(len(audio)), []
+        for part in torch.split(audio, chunk * self.frame_size, dim=-1):
+            found, state = self.encode_step(part, state, reuse=True)
+            codes.append(found)
+        return torch.cat(codes, dim=-1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes [B, n, T] to waveform [B, 1, T * frame size]."""
-        return self._wave(codes, None)
+        """Codes [B, n, T] to waveform [B, 1, T * frame size].
 
+        Raises:
+            UserError: more codebooks than there are, or (on the CPU) a code that no codebook has.
+        """
+        codes = self._checked(codes)
+        if torch.is_grad_enabled() or codes.shape[-1] <= (chunk := _chunk(codes)):
+            return self.wave(self.quantizer.decode(codes))
+        state, waves = self.initial_state(len(codes)), []
+        for part in torch.split(codes, chunk, dim=-1):
+            found, state = self.decode_step(part, state, reuse=True)
+            waves.append(found)
+        return torch.cat(waves, dim=-1)
+
+    @torch.no_grad()
     def encode_step(
-        self, audio: Tensor, state: Mapping[str, Tensor], active: Tensor | None = None
+        self, audio: Tensor, state: Mapping[str, Tensor], active: Tensor | None = None, *, reuse: bool = False
     ) -> tuple[Tensor, CodecState]:
         """Encode the next whole frames of each stream.
 
@@ -115,86 +147,64 @@ class Mimi(nn.Module):
             audio: [B, 1, S], S a positive multiple of the frame size.
             state: from `initial_state`, or from the step before.
             active: [B]; the state of rows that are false stays as it was.
+            reuse: let the next state take the memory of this one, which is lost then. Faster, above all for many rows.
 
         Returns:
             codes int64 [B, n_codebooks, S / frame size], and the next state.
         """
-        self._check(audio)
-        if audio.shape[-1] % self.config.frame_size:
-            mend = f"give multiples of {self.config.frame_size}"
-            raise UserError(f"{audio.shape[-1]} samples are no whole frames", mend=mend)
-        run = Pass(state)
-        codes = self.quantizer.encode(self.latent(audio, run), self.n_codebooks)
-        return codes, _next(run, active)
+        if audio.shape[-1] % self.frame_size:
+            raise UserError(
+                f"{audio.shape[-1]} samples are no whole frames", mend=f"give multiples of {self.frame_size}"
+            )
+        run = Pass(state, active=active, reuse=reuse)
+        return self.quantizer.encode(self.latent(self._filled(audio), run), self.n_codebooks), run.after
 
     def decode_step(
-        self, codes: Tensor, state: Mapping[str, Tensor], active: Tensor | None = None
+        self, codes: Tensor, state: Mapping[str, Tensor], active: Tensor | None = None, *, reuse: bool = False
     ) -> tuple[Tensor, CodecState]:
-        """Decode the next frames of each stream: [B, n, T] to [B, 1, T * frame size], and the next state."""
-        run = Pass(state)
-        return self._wave(codes, run), _next(run, active)
+        """Decode the next frames of each stream: [B, n, T] to [B, 1, T * frame size], and the next state.
 
-    def _wave(self, codes: Tensor, run: Pass | None) -> Tensor:
-        x = self.upsample["convtr"](self.quantizer.decode(codes), run)
-        return self.decoder(self.decoder_transformer(x, run), run)  # type: ignore[no-any-return]
+        The other arguments are those of `encode_step`. One state may serve both directions: each has its own layers.
+        """
+        run = Pass(state, active=active, reuse=reuse)
+        return self.wave(self.quantizer.decode(self._checked(codes)), run), run.after
 
-    def _check(self, audio: Tensor) -> None:
-        if audio.dim() != 3 or audio.shape[1] != self.config.seanet.channels or audio.shape[2] == 0:
-            mend = f"give [batch, {self.config.seanet.channels}, samples]"
-            raise UserError(f"audio is {list(audio.shape)}", mend=mend)
+    def forward(
+        self, audio: Tensor, *, learn: Learning | None = None, step: int = 0, generator: torch.Generator | None = None
+    ) -> Trained:
+        """One pass through all of the codec, for training: gradients go straight through the quantiser.
 
+        Args:
+            audio: waveform [B, 1, S].
+            learn: how the codebooks learn from it; None leaves them as they are (validation, or frozen codebooks).
+            step: number of this training step, from 0.
+            generator: of random numbers, on the CPU.
+        """
+        latent = self.latent(self._filled(audio))
+        quantized = self.quantizer.train_step(latent, self.n_codebooks, learn=learn, step=step, generator=generator)
+        return Trained(self.wave(quantized.latent)[..., : audio.shape[-1]], latent, quantized)
 
-def _next(run: Pass, active: Tensor | None) -> CodecState:
-    """The state after a pass: layers that it did not visit, and rows that are not active, keep theirs."""
-    state = {**run.before, **run.after}
-    return state if active is None else keep_rows(state, run.before, active)
+    def _filled(self, audio: Tensor) -> Tensor:
+        """The audio, once it can be encoded, filled up to whole frames."""
+        if audio.dim() != 3 or audio.shape[1] != self.config.seanet.channels or not audio.is_floating_point():
+            mend = f"give floats [batch, {self.config.seanet.channels}, samples]"
+            raise UserError(f"audio is {audio.dtype} {list(audio.shape)}", mend=mend)
+        if not audio.shape[2]:
+            raise UserError("audio is empty", mend="give at least one sample")
+        return F.pad(audio, (0, -audio.shape[-1] % self.frame_size))
 
-
-def load_mimi(
-    path: str | Path, *, device: str = "auto", n_codebooks: int = 8, config: MimiConfig | None = None
-) -> Mimi:
-    """Load Kyutai's safetensors (`tokenizer-e351c8d8-checkpoint125.safetensors`), always in float32.
-
-    Raises:
-        UserError: no such file, a broken one, or weights of another shape.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    place = Path(path)
-    if not place.is_file():
-        raise UserError("no such file", place=place, mend="name the codec's .safetensors file")
-    try:
-        state = load_file(place)
-    except SafetensorError as error:
-        raise UserError(f"cannot be read: {error}", place=place, mend="download it again") from None
-    model = Mimi(config, n_codebooks)
-    expected = {name: tuple(x.shape) for name, x in model.state_dict().items()}
-    named = {_own_name(name): x for name, x in state.items()}
-    for name in sorted(expected.keys() ^ named.keys())[:1]:
-        problem = f"lacks {name}" if name in expected else f"holds {name}, which this codec has not"
-        raise UserError(problem, place=place, mend="is it Mimi, in Kyutai's format?")
-    for name, shape in expected.items():
-        if tuple(named[name].shape) != shape:
-            raise UserError(f"{name} is {list(named[name].shape)}, not {list(shape)}", place=place)
-    model.load_state_dict({name: x.float() for name, x in named.items()})
-    return model.to(pick_device(device)).eval()
+    def _checked(self, codes: Tensor) -> Tensor:
+        if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.config.n_q or not codes.shape[2]:
+            mend = f"give [batch, 1 to {self.config.n_q}, frames]"
+            raise UserError(f"codes are {list(codes.shape)}", mend=mend)
+        if codes.device.type == "cpu":  # elsewhere a look at the values would wait for them
+            low, high = codes.aminmax()
+            for code in (int(low), int(high)):
+                if not 0 <= code < self.card:
+                    raise UserError(f"code {code} is not from 0 to {self.card - 1}", mend="leave absent frames out")
+        return codes
 
 
-OLD_NAMES = {
-    "self_attn.in_proj_weight": "self_attn.in_projs.0.weight",
-    "self_attn.out_proj.weight": "self_attn.out_projs.0.weight",
-    "_codebook.inited": "_codebook._initialized",
-    "_codebook.cluster_size": "_codebook.cluster_usage",
-    "_codebook.embed_sum": "_codebook.embedding_sum",
-    "_codebook.embed_avg": "_codebook.embedding_sum",
-}
-"""Names in older files, and what they are now."""
-
-
-def _own_name(name: str) -> str:
-    """A name on disk as the model has it: older attention names, older codebook names."""
-    for old, new in OLD_NAMES.items():
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
+def _chunk(x: Tensor) -> int:
+    """Frames of each row to take at once."""
+    return max(1, CHUNK.get(x.device.type, CHUNK["cuda"]) // len(x))

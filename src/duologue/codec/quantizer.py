@@ -1,31 +1,34 @@
 """Split residual vector quantiser: one semantic codebook, and acoustic ones that refine the same latent in turn.
 
-Matched: moshi 0.2.13, quantization/{vq,core_vq}.py. Codebooks are kept as sums and usage counts, as they are trained.
+Matched: moshi 0.2.13, quantization/{vq,core_vq}.py; Zeghidour et al., arXiv 2107.03312, algorithm 1; in training a
+straight-through estimator (van den Oord et al., arXiv 1711.00937) and quantiser dropout, as upstream has them.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-USAGE_FLOOR = 1e-5
+from duologue.codec.codebook import Codebook, Learning
 
 
-class Codebook(nn.Module):
-    """Entries [bins, dim], as running sums over running counts."""
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A latent through the codebooks, in training."""
 
-    embedding_sum: Tensor
-    cluster_usage: Tensor
-
-    def __init__(self, bins: int, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("_initialized", torch.ones(1))
-        self.register_buffer("cluster_usage", torch.ones(bins))
-        self.register_buffer("embedding_sum", torch.randn(bins, dim))
-
-    def entries(self) -> Tensor:
-        return self.embedding_sum / self.cluster_usage.clamp(min=USAGE_FLOOR)[:, None]
+    latent: Tensor
+    """[B, outer, T]; its gradient passes straight through to the latent that was quantised."""
+    codes: Tensor
+    """int64 [B, n, T]; n is smaller than the number of codebooks under quantiser dropout."""
+    commitment: Tensor
+    """Mean squared distance between what each codebook was given and its entry; the mean over codebooks."""
+    entropy: Tensor
+    """Entropy of the running use of entries over its greatest value, 1: all used alike; the mean over codebooks."""
+    semantic: Tensor
+    """[B, outer, T], what the semantic codebook adds to the latent: where a distillation loss goes."""
 
 
 class ResidualQuantizer(nn.Module):
@@ -43,14 +46,13 @@ class ResidualQuantizer(nn.Module):
 
     def encode(self, x: Tensor, n_q: int) -> Tensor:
         """Latent [B, outer, T] to codes int64 [B, n_q, T]."""
-        rest = self.input_proj(x).transpose(1, 2)
+        B, _, T = x.shape
+        rest = self.input_proj(x).transpose(1, 2).reshape(B * T, -1)
         codes = []
         for book in self.codebooks()[:n_q]:
-            entries = book.entries()
-            nearest = torch.cdist(rest.reshape(1, -1, rest.shape[-1]), entries[None])[0].argmin(dim=-1)
-            nearest = nearest.view(rest.shape[:-1])
-            rest = rest - F.embedding(nearest, entries)
-            codes.append(nearest)
+            nearest = book.nearest(rest)
+            rest = rest - F.embedding(nearest, book.entries())
+            codes.append(nearest.view(B, T))
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -58,6 +60,38 @@ class ResidualQuantizer(nn.Module):
         books = self.codebooks()
         found = [F.embedding(codes[:, i], books[i].entries()) for i in range(codes.shape[1])]
         return self.output_proj(torch.stack(found).sum(0).transpose(1, 2))  # type: ignore[no-any-return]
+
+    def train_step(
+        self, x: Tensor, n_q: int, *, learn: Learning | None, step: int, generator: torch.Generator | None
+    ) -> Quantized:
+        """As `SplitQuantizer.train_step`, by the first n_q codebooks."""
+        x = self.input_proj(x).transpose(1, 2)
+        flat = x.reshape(-1, x.shape[-1])
+        rest, total = flat, torch.zeros_like(flat)
+        books = self.codebooks()[:n_q]
+        begun = torch.cat([book.begun for book in books]).bool().tolist()
+        codes, losses, measures = [], [], []
+        for i, book in enumerate(books):
+            given = rest.detach()
+            # One codebook begins at a step: the next would find nothing left of vectors that are now entries.
+            if learn is not None and not begun[i] and all(begun[:i]):
+                book.begin(given, learn, generator)
+            with torch.no_grad():
+                nearest = book.nearest(given)
+                chosen = F.embedding(nearest, book.entries())
+            if learn is not None and all(begun[:i]):
+                book.learn(given, nearest, learn, step, generator)
+            codes.append(nearest.view(x.shape[:-1]))
+            losses.append(F.mse_loss(rest, chosen))
+            measures.append(book.entropy())
+            rest, total = rest - chosen, total + chosen
+        quantized = x + (total.view_as(x) - x).detach()
+        if learn is not None and learn.no_quantization_rate:
+            kept = torch.rand(len(x), 1, 1, generator=generator).to(x.device) < learn.no_quantization_rate
+            quantized = torch.where(kept, x, quantized)
+        latent = self.output_proj(quantized.transpose(1, 2))
+        loss, entropy = torch.stack(losses).mean(), torch.stack(measures).mean()
+        return Quantized(latent, torch.stack(codes, dim=1), loss, entropy, latent)
 
 
 class SplitQuantizer(nn.Module):
@@ -68,6 +102,10 @@ class SplitQuantizer(nn.Module):
         self.rvq_first = ResidualQuantizer(1, bins, dim, outer)
         self.rvq_rest = ResidualQuantizer(n_q - 1, bins, dim, outer)
 
+    def codebooks(self) -> list[Codebook]:
+        """All codebooks, the semantic one first."""
+        return [*self.rvq_first.codebooks(), *self.rvq_rest.codebooks()]
+
     def encode(self, x: Tensor, n_q: int) -> Tensor:
         """Latent [B, outer, T] to codes int64 [B, n_q, T], the semantic one first."""
         first = self.rvq_first.encode(x, 1)
@@ -77,3 +115,32 @@ class SplitQuantizer(nn.Module):
         """Codes [B, n, T] to latent [B, outer, T]."""
         latent = self.rvq_first.decode(codes[:, :1])
         return latent if codes.shape[1] == 1 else latent + self.rvq_rest.decode(codes[:, 1:])
+
+    def train_step(
+        self, x: Tensor, n_q: int, *, learn: Learning | None = None, step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Quantized:  # fmt: skip
+        """Quantise a latent so that gradients pass, and let the codebooks learn from it.
+
+        Args:
+            x: latent [B, outer, T].
+            n_q: codebooks, the semantic one included.
+            learn: how the codebooks learn; None leaves them as they are.
+            step: number of this training step, from 0; it says when unused entries are looked for.
+            generator: of random numbers, on the CPU.
+        """
+        rest = n_q - 1
+        if rest and learn is not None and learn.q_dropout:
+            rest = int(torch.randint(1, rest + 1, (), generator=generator))
+        first = self.rvq_first.train_step(x, 1, learn=learn, step=step, generator=generator)
+        if not rest:
+            return first
+        other = self.rvq_rest.train_step(x, rest, learn=learn, step=step, generator=generator)
+        n = 1 + rest  # means over codebooks, not over the two quantisers
+        return Quantized(
+            first.latent + other.latent,
+            torch.cat((first.codes, other.codes), dim=1),
+            (first.commitment + rest * other.commitment) / n,
+            (first.entropy + rest * other.entropy) / n,
+            first.latent,
+        )

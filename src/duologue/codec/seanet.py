@@ -43,10 +43,14 @@ class SEANetConfig:
 
 
 class ELU(nn.Module):
-    """ELU in the shape of the other layers: it takes the pass and ignores it."""
+    """ELU in the shape of the other layers: it takes the pass and ignores it. `own`: nobody else needs its input."""
+
+    def __init__(self, own: bool = True) -> None:
+        super().__init__()
+        self.own = own
 
     def forward(self, x: Tensor, run: Pass | None = None) -> Tensor:
-        return F.elu(x)
+        return F.elu(x, inplace=self.own)
 
 
 class Residual(nn.Module):
@@ -56,10 +60,10 @@ class Residual(nn.Module):
         super().__init__()
         inner = dim // config.compress
         first = CausalConv(dim, inner, config.residual_kernel_size, dilation=dilation)
-        self.block = nn.ModuleList([ELU(), first, ELU(), CausalConv(inner, dim, 1)])
+        self.block = nn.ModuleList([ELU(own=False), first, ELU(), CausalConv(inner, dim, 1)])
 
     def forward(self, x: Tensor, run: Pass | None = None) -> Tensor:
-        return x + _through(self.block, x, run)
+        return _through(self.block, x, run).add_(x)
 
 
 class Encoder(nn.Module):

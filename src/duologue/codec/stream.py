@@ -16,16 +16,35 @@ CodecState = dict[str, Tensor]
 
 
 class Pass:
-    """One pass over a chunk of signal: layers take their memory from `before` and leave the next in `after`."""
+    """One pass over a chunk of signal: layers take their memory from a state, and leave the next in `after`.
 
-    def __init__(self, before: Mapping[str, Tensor]) -> None:
-        self.before = before
-        self.after: CodecState = {}
+    Args:
+        before: the state before the chunk.
+        active: [B]; rows that are false keep their memory.
+        reuse: whether layers may write into the memory of `before`, which is lost then.
+    """
+
+    def __init__(self, before: Mapping[str, Tensor], *, active: Tensor | None = None, reuse: bool = False) -> None:
+        self.active, self.reuse = active, reuse
+        self._before = before
+        self.after: CodecState = dict(before)
 
     def take(self, name: str) -> Tensor:
-        return self.before[name]
+        """The memory of a layer before the chunk; not to be written to."""
+        return self._before[name]
+
+    def take_own(self, name: str) -> Tensor:
+        """The memory of a layer, to be written to and left again, in active rows only."""
+        return self._before[name] if self.reuse else self._before[name].clone()
 
     def leave(self, name: str, memory: Tensor) -> None:
+        """The memory of a layer after the chunk; rows that are not active keep what they had."""
+        if self.active is not None:
+            memory = torch.where(_broadcast(self.active, memory), memory, self._before[name])
+        self.after[name] = memory
+
+    def leave_own(self, name: str, memory: Tensor) -> None:
+        """Leave what `take_own` gave."""
         self.after[name] = memory
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from duologue.base.errors import UserError
-from duologue.base.files import atomic_path
+from duologue.codec.weights import save_tensors
 
 VERSION = 1
 TEXT_STREAMS = 1
@@ -59,8 +58,7 @@ def write_tokens(path: Path, codes: Tensor, header: TokenHeader) -> None:
     if codes.dim() != 2 or codes.shape[0] != header.rows:
         raise UserError(f"codes are {list(codes.shape)}, not [{header.rows}, T]", place=path)
     texts = {key: str(value) for key, value in asdict(header).items()} | {"version": str(VERSION)}
-    with atomic_path(path) as aside:
-        save_file({"codes": codes.to(torch.int32).contiguous().cpu()}, str(aside), metadata=texts)
+    save_tensors(path, {"codes": codes.to(torch.int32)}, texts)
 
 
 def read_tokens(path: Path) -> tuple[Tensor, TokenHeader]:

@@ -2,7 +2,7 @@
 
 from duologue.model import load_lm
 
-lm = load_lm("folder-or-file", device="cpu", dtype="fp32")
+lm = load_lm("kyutai/moshiko-pytorch-bf16", device="cuda")  # or a folder, or a file of weights
 out = lm(codes)  # codes [B, K, T] -> out.text_logits, .text_mask, .audio_logits, .audio_mask
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from duologue.model.checkpoint import load_lm as load_lm
+    from duologue.model.load import load_lm as load_lm
 
 
 def __getattr__(name: str) -> object:
     if name == "load_lm":  # torch is not imported until a model is asked for
-        from duologue.model.checkpoint import load_lm
+        from duologue.model.load import load_lm
 
         return load_lm
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

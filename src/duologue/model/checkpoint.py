@@ -7,161 +7,221 @@ flat tensor, `self_attn.in_proj_weight` and `self_attn.out_proj.weight`; newer o
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from duologue.base.compute import pick_device, pick_dtype
 from duologue.base.errors import UserError
 from duologue.base.files import atomic_path, read_json, write_json
-from duologue.model.config import LMConfig, config_from_kyutai
+from duologue.base.progress import meter, track
+from duologue.codec.weights import Rows, Shape, WeightFiles, open_weights, write_tensors
+from duologue.codec.weights import read_weights as read_weights
+from duologue.model.config import LMConfig, config_from_kyutai, kyutai_config
 from duologue.model.lm import DuplexLM
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, OURS = "model.safetensors", "config.json", "duologue.json"
+"""Files of a language model. What upstream's loader would not accept in config.json lies in duologue.json beside it."""
 FLAT = re.compile(r"^(?P<layer>(?:dep|trans)former\.layers\.\d+)\.self_attn\.(?P<side>in|out)_proj[._]weight$")
+STEP = re.compile(
+    r"^(?P<group>linears|depformer_in|depformer_emb|depformer\.layers\.\d+\.(?:gating|self_attn\.(?:in|out)_projs))"
+    r"\.(?P<step>\d+)\.(?P<rest>.+)$"
+)
+FLOAT32 = ("condition_provider.", "fuser.")
+"""Weights that stay in float32 at any precision, as in upstream's loader."""
 
 
-def load_lm(path: str | Path, *, device: str = "auto", dtype: str = "auto", config: LMConfig | None = None) -> DuplexLM:
-    """Load a language model.
+class Part(NamedTuple):
+    """Where one of the model's tensors lies on disk: under which name, and in which rows (all if None)."""
+
+    name: str
+    rows: Rows | None
+    shape: Shape
+
+
+def load_weights(
+    path: Path, config: LMConfig, *, device: torch.device, dtype: torch.dtype, mapped: bool = True
+) -> DuplexLM:
+    """Load a language model of a known shape from a file of weights, tensor by tensor.
+
+    A file with half of the depth weights that the config asks for is accepted, as PersonaPlex's own loader does: the
+    other half is copied (a Moshi file starts a PersonaPlex), and a warning says so.
 
     Args:
-        path: a folder with model.safetensors (and config.json; without one it is Moshi 7B, as the 2024 repos are), or
-            a .safetensors or .pt file, beside which config.json is looked for.
-        device: "auto", "cpu", "cuda", "cuda:1".
-        dtype: "auto" (float32 on CPU, bfloat16 on CUDA), "fp32", "bf16", "fp16".
-        config: the model's shape, instead of config.json.
+        path: the file, or the index of several.
+        config: the model's shape.
+        device: where the weights go.
+        dtype: their number format.
+        mapped: on the CPU, let weights that need no conversion be the file's own pages, which processes share.
 
     Raises:
         UserError: no such file, a broken one, or weights of another shape (the key, what was expected, what was found).
     """
-    place = Path(path)
-    weights = place / WEIGHTS if place.is_dir() else place
-    if not weights.is_file():
-        raise UserError("no such file", place=weights, mend=f"name a folder with {WEIGHTS}, or the file itself")
-    if config is None:
-        beside = weights.with_name(CONFIG)
-        config = read_config(beside) if beside.is_file() else LMConfig()
-    target = pick_device(device)
-    precision = pick_dtype(dtype, target)
     with torch.device("meta"):
         model = DuplexLM(config)
-    found = read_weights(weights)
-    state = split_names(found, config)
-    _check(model, state, weights)
-    model.load_state_dict({k: v.to(target, precision) for k, v in state.items()}, assign=True)
+    weights = open_weights(path)
+    parts = plan(model, weights, path)
+    state: dict[str, Tensor] = {}
+    for name, shape in track(_shapes(model).items(), "reading weights"):
+        precision = torch.float32 if name.startswith(FLOAT32) else dtype
+        part = parts.get(name)
+        if part is None:  # what the copied half of the depth weights has no model for: it starts as "absent"
+            state[name] = torch.zeros(shape, device=device, dtype=precision)
+        else:
+            state[name] = weights.read(part.name, rows=part.rows, device=device, dtype=precision, mapped=mapped)
+    model.load_state_dict(state, assign=True)
     return model
 
 
-def read_config(path: Path) -> LMConfig:
-    """Read config.json. Errors: UserError as `config_from_kyutai`, or not an object."""
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise UserError("is not an object", place=path, mend="take the file that came with the weights")
-    return config_from_kyutai(values, path)
-
-
-RESEARCH_KEYS = (("fsdp_best_state", "model"), ("model",))
-"""Where research packages (.pt) keep the weights."""
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or of a research package (.pt), which is read without running any of it.
+def plan(model: DuplexLM, weights: WeightFiles, place: Path) -> dict[str, Part]:
+    """Find each of the model's tensors in a checkpoint and compare all shapes, without reading any weights.
 
     Raises:
-        UserError: a file that is cut short, of another kind, or a package that holds more than plain data.
+        UserError: one is missing, unknown, or of another shape.
     """
-    if path.suffix == ".pt":
-        return _read_package(path)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot be read: {error}", place=path, mend="download it again") from None
+    expected, config = _shapes(model), model.config
+    found = sum(re.fullmatch(r"linears\.\d+\.weight", name) is not None for name in weights.shapes)
+    half = found > 0 and config.dep_q == 2 * found and config.depth_schedule == tuple(range(config.dep_q))
+    sets = found if half else 1 + max(config.depth_schedule, default=0)
+    parts = locate(weights.shapes, sets)
+    if half:
+        parts = _second_half(parts, expected, found)
+        warnings.warn(
+            f"{place}: has the depth weights of {found} codebooks of {config.dep_q}; the others are copies of them",
+            stacklevel=2,
+        )
+    _check(expected, parts, weights.shapes, place, absent={f"depformer_emb.{found - 1}.weight"} if half else set())
+    return parts
 
 
-def _read_package(path: Path) -> dict[str, Tensor]:
-    import pickle
+def locate(shapes: Mapping[str, Shape], sets: int) -> dict[str, Part]:
+    """The model's names for the tensors of a checkpoint: flat attention tensors are one for each set of weights.
 
-    try:
-        package = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot be read safely: {problem}", place=path, mend="convert it to safetensors") from None
-    for keys in RESEARCH_KEYS:
-        found = package
-        for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if isinstance(found, dict) and found and all(isinstance(x, Tensor) for x in found.values()):
-            return found
-    raise UserError("holds no weights that are known", place=path, mend="use fsdp_best_state/model, or safetensors")
+    Args:
+        shapes: of the tensors on disk.
+        sets: sets of weights of the depth transformer.
+
+    Raises:
+        UserError: the rows of a flat tensor do not divide.
+    """
+    parts: dict[str, Part] = {}
+    for name, shape in shapes.items():
+        match = FLAT.match(name)
+        if match is None:
+            parts[name] = Part(name, None, shape)
+            continue
+        count = sets if match["layer"].startswith("depformer") else 1
+        rows, rest = divmod(shape[0], count)
+        if rest:
+            raise UserError(f"{shape[0]} rows do not divide into {count} steps", place=name)
+        for i in range(count):
+            own = f"{match['layer']}.self_attn.{match['side']}_projs.{i}.weight"
+            parts[own] = Part(name, (i * rows, (i + 1) * rows), (rows, *shape[1:]))
+    return parts
 
 
 def split_names(state: Mapping[str, Tensor], config: LMConfig) -> dict[str, Tensor]:
     """Flat attention tensors as one tensor per set of weights; everything else as it is."""
-    named: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        match = FLAT.match(name)
-        if match is None:
-            named[name] = tensor
-            continue
-        deep = match["layer"].startswith("depformer")
-        sets = 1 + max(config.depth_schedule) if deep else 1
-        if tensor.shape[0] % sets:
-            raise UserError(f"{tensor.shape[0]} rows do not divide into {sets} steps", place=name)
-        for i, part in enumerate(tensor.chunk(sets)):
-            named[f"{match['layer']}.self_attn.{match['side']}_projs.{i}.weight"] = part
-    return named
+    parts = locate({k: tuple(x.shape) for k, x in state.items()}, 1 + max(config.depth_schedule, default=0))
+    return {own: state[p.name] if p.rows is None else state[p.name][slice(*p.rows)] for own, p in parts.items()}
 
 
-def flat_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names that PersonaPlex's own loader (and moshi's) read: all sets of a projection in one tensor."""
-    named: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        match = re.match(r"^(.+\.self_attn)\.(in|out)_projs\.(\d+)\.weight$", name)
-        if match is None:
-            named[name] = tensor
-            continue
-        flat = f"{match[1]}.in_proj_weight" if match[2] == "in" else f"{match[1]}.out_proj.weight"
-        # Sets come in order, as the model lists them.
-        named[flat] = torch.cat((named[flat], tensor)) if flat in named else tensor
-    return named
+def flat_name(name: str) -> str:
+    """The name under which PersonaPlex's own loader (and moshi's) read a tensor: all sets of a projection are one."""
+    match = re.match(r"^(.+\.self_attn)\.(in|out)_projs\.\d+\.weight$", name)
+    if match is None:
+        return name
+    return f"{match[1]}.{'in_proj_weight' if match[2] == 'in' else 'out_proj.weight'}"
 
 
-def save_lm(model: DuplexLM, folder: Path, *, flat: bool = True) -> None:
-    """Write model.safetensors and config.json so that moshi's and PersonaPlex's loaders read them."""
-    state = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items()}
-    with atomic_path(folder / WEIGHTS) as aside:
-        save_file(flat_names(state) if flat else state, str(aside))
+def save_lm(model: DuplexLM, folder: Path, *, flat: bool = True, dtype: torch.dtype | None = None) -> None:
+    """Write model.safetensors and config.json so that moshi's and PersonaPlex's loaders read them, and duologue.json.
+
+    Args:
+        model: without adapters (`lora.fuse_lora` merges them).
+        folder: where the files go.
+        flat: attention under the names that all loaders read; otherwise one tensor for each set.
+        dtype: of the weights on disk; the model's own if None.
+    """
+    sets: dict[str, list[Tensor]] = {}
+    for name, x in model.state_dict().items():
+        sets.setdefault(flat_name(name) if flat else name, []).append(x)  # sets come in order, as the model lists them
+    described = {}
+    for name, found in sets.items():
+        shape = found[0].shape if len(found) == 1 else (sum(x.shape[0] for x in found), *found[0].shape[1:])
+        precision = found[0].dtype if dtype is None or name.startswith(FLOAT32) else dtype
+        described[name] = (tuple(shape), precision)
+    with atomic_path(folder / WEIGHTS) as aside, meter("writing weights", len(described)) as line:
+
+        def pieces(name: str) -> list[Tensor]:
+            line.advance()
+            return sets[name]
+
+        write_tensors(aside, described, pieces)
     write_json(folder / CONFIG, kyutai_config(model.config))
+    write_json(folder / OURS, own_config(model.config))
 
 
-def kyutai_config(config: LMConfig) -> dict[str, Any]:
-    """The arguments of upstream's LMModel, with what it would leave to its defaults written out."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    fixed = {
-        "causal": True, "norm": "rms_norm_f32", "gating": "silu", "layer_scale": None, "depformer_gating": "silu",
-        "depformer_pos_emb": "none", "depformer_layer_scale": None, "depformer_dim_feedforward": config.depth_hidden,
-        "depformer_kv_repeat": config.depth_kv_repeat,
-    }  # fmt: skip
-    return values | fixed
+def own_config(config: LMConfig) -> dict[str, Any]:
+    """What duologue.json says of the model: upstream's loader knows no place for it."""
+    return {"user_lag": config.user_lag}
 
 
-def _check(model: DuplexLM, state: Mapping[str, Tensor], place: Path) -> None:
-    expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
+def read_config(path: Path) -> LMConfig:
+    """Read config.json, and duologue.json beside it. Errors: UserError as `config_from_kyutai`, or not an object."""
+    return config_from_kyutai(read_values(path, path.with_name(OURS)), path)
+
+
+def read_values(config: Path | None, ours: Path | None) -> dict[str, Any]:
+    """What config.json says, with what duologue.json says under the key `duologue`; {} where there are no files.
+
+    Raises:
+        UserError: not JSON, or not an object.
+    """
+    found: list[dict[str, Any]] = []
+    for path in (config, ours):
+        values = read_json(path) if path is not None and path.is_file() else {}
+        if not isinstance(values, dict):
+            raise UserError("is not an object", place=path or "", mend="take the file that came with the weights")
+        found.append(values)
+    return found[0] | {"duologue": (found[0].get("duologue") or {}) | found[1]}
+
+
+def _shapes(model: DuplexLM) -> dict[str, Shape]:
+    return {name: tuple(x.shape) for name, x in model.state_dict().items()}
+
+
+def _second_half(parts: Mapping[str, Part], expected: Mapping[str, Shape], half: int) -> dict[str, Part]:
+    """Give each missing depth weight of step i >= half the one of step i - half."""
+    filled = dict(parts)
+    for name in expected:
+        match = STEP.match(name)
+        if match is None or name in parts or int(match["step"]) < half:
+            continue
+        twin = f"{match['group']}.{int(match['step']) - half}.{match['rest']}"
+        if twin in parts:
+            filled[name] = parts[twin]
+    return filled
+
+
+def _check(
+    expected: Mapping[str, Shape], parts: Mapping[str, Part], disk: Mapping[str, Shape], place: Path, absent: set[str]
+) -> None:
     mend = "is config.json of this model?"
-    missing = [name for name in expected if name not in state]
+    missing = [name for name in expected if name not in parts and name not in absent]
     if missing:
         raise UserError(f"lacks {missing[0]} ({len(missing)} in all)", place=place, mend=mend)
-    strange = [name for name in state if name not in expected]
+    strange = [name for name in parts if name not in expected]
     if strange:
         raise UserError(f"holds {strange[0]}, which this model has not", place=place, mend=mend)
     for name, shape in expected.items():
-        if tuple(state[name].shape) != shape:
-            found = list(state[name].shape)
-            raise UserError(f"{name} is {found}, not {list(shape)}", place=place, mend=mend)
+        part = parts.get(name)
+        if part is None or part.shape == shape:
+            continue
+        found = disk[part.name]
+        count = found[0] // part.shape[0] if part.shape else 1
+        wanted = [count * shape[0], *shape[1:]]
+        raise UserError(f"{part.name} is {list(found)}, not {wanted}", place=place, mend=mend)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from duologue.base.config import from_dict
 from duologue.base.errors import UserError
+from duologue.model.conditions import ConditionConfig, kyutai_conditions, read_conditions
 
 USER_STREAMS = 8
 """Streams in which Moshi and PersonaPlex hear the user: one Mimi frame of 8 codebooks."""
 
 CARRIED = frozenset({
     "moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name", "model_type", "lm_gen_config",
-    "stt_config", "model_id", "lora", "lora_rank", "lora_scaling", "quantize",
+    "stt_config", "tts_config", "model_id", "lora", "lora_rank", "lora_scaling", "quantize", "conditioners", "fuser",
+    "duologue",
 })  # fmt: skip
-"""Keys of a config.json that say something of the files beside the model, not of its shape (moshi's CheckpointInfo)."""
+"""Keys of a config.json that are no arguments of the model: moshi's CheckpointInfo takes them out."""
 IGNORED = frozenset({"depformer_causal", "depformer_context", "depformer_max_period", "gradient_checkpointing"})
 """Keys that upstream accepts without any effect on this architecture: the depth transformer's context is always its own
 number of steps, and it has no positions."""
@@ -37,11 +39,11 @@ NEUTRAL: Mapping[str, Any] = {
     "text_card_out": None,
     "depformer_low_rank_embeddings": None,
     "depformer_norm": None,
-    "conditioners": {},
-    "fuser": None,
 }
 """Keys that are understood with this one value only, which all Moshi, PersonaPlex and STT models have."""
 
+STT_KEYS = ("audio_delay_seconds", "audio_silence_prefix_seconds")
+"""Keys of `stt_config`."""
 MOSHI_DELAYS = (0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1)
 
 
@@ -99,6 +101,15 @@ class LMConfig:
     """Further outputs of the temporal transformer, such as STT's voice activity."""
     extra_heads_dim: int = 6
     """Classes of each of them."""
+    conditions: tuple[ConditionConfig, ...] = ()
+    """What is added to every frame: Kyutai's `conditioners` and `fuser`."""
+    audio_delay_seconds: float = 0.0
+    """How late the text is behind the audio that it transcribes (STT, from `stt_config`)."""
+    audio_silence_prefix_seconds: float = 0.0
+    """How much silence the audio begins with (STT, from `stt_config`)."""
+    user_lag: int = 1
+    """Which call's user frame a forward frame holds: frame j is the user frame of call j + user_lag. Moshi hears a
+    frame in the call that it is given to (1), PersonaPlex in the next (0)."""
 
     def __post_init__(self) -> None:
         if len(self.delays) != 1 + self.n_q or min(self.delays) < 0:
@@ -109,6 +120,8 @@ class LMConfig:
         for width, heads in ((self.dim, self.num_heads), (self.num_heads, self.kv_repeat), *depth):
             if width % heads:
                 raise UserError(f"{width} is no multiple of {heads}", place="num_heads")
+        if self.user_lag not in (0, 1):
+            raise UserError(f"{self.user_lag} is not 0 or 1", place="user_lag")
         if self.positional_embedding not in ("rope", "none"):
             raise UserError(f"{self.positional_embedding!r} is not rope or none", place="positional_embedding")
         schedule = self.depformer_weights_per_step_schedule
@@ -171,8 +184,27 @@ def config_from_kyutai(values: Mapping[str, Any], place: str | Path = "config.js
     for key, expected in NEUTRAL.items():
         if key in values and values[key] != expected and values[key]:
             raise UserError(f"{key} = {values[key]!r} is not supported", place=place, mend=f"only {expected!r} is")
-    known = {field.name for field in fields(LMConfig)}
-    strange = sorted(set(values) - known - CARRIED - IGNORED - set(NEUTRAL) - {"tts_config"})
+    known = {field.name for field in fields(LMConfig)} - {"conditions", "user_lag", *STT_KEYS}
+    strange = sorted(set(values) - known - CARRIED - IGNORED - set(NEUTRAL))
     if strange:
         raise UserError(f"unknown key {strange[0]!r}", place=place, mend="take the file that came with the weights")
-    return from_dict(LMConfig, {k: v for k, v in values.items() if k in known}, place=str(place))
+    taken = {k: v for k, v in values.items() if k in known}
+    taken |= {k: v for k, v in (values.get("stt_config") or {}).items() if k in STT_KEYS}
+    config = from_dict(LMConfig, taken, place=str(place))
+    # A depth transformer that writes the user's streams too is PersonaPlex's.
+    ours = {"user_lag": 0 if config.dep_q > config.agent_streams else 1} | (values.get("duologue") or {})
+    return replace(config, conditions=read_conditions(values, str(place)), user_lag=int(ours["user_lag"]))
+
+
+def kyutai_config(config: LMConfig) -> dict[str, Any]:
+    """A config.json for upstream's loader, with what it would leave to its defaults written out."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+    stt = {key: values.pop(key) for key in STT_KEYS}
+    del values["conditions"], values["user_lag"]
+    values |= {
+        "causal": True, "norm": "rms_norm_f32", "gating": "silu", "layer_scale": None, "depformer_gating": "silu",
+        "depformer_pos_emb": "none", "depformer_layer_scale": None, "depformer_dim_feedforward": config.depth_hidden,
+        "depformer_kv_repeat": config.depth_kv_repeat,
+    }  # fmt: skip
+    values |= kyutai_conditions(config.conditions)
+    return values | ({"stt_config": stt} if any(stt.values()) else {})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from duologue.codec.rope import rotate, rotation
 
@@ -125,7 +126,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, schedule: Sequence[int] = ()) -> Tensor:
+    def forward(self, x: Tensor, schedule: Sequence[int] = (), *, recompute: bool = False) -> Tensor:
+        """Run all layers; with `recompute`, keep what goes between them alone, and compute the rest again later."""
         for layer in self.layers:
-            x = layer(x, schedule)
+            x = checkpoint(layer, x, schedule, use_reentrant=False) if recompute else layer(x, schedule)
         return x

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from duologue.model.conditions import ConditionProvider
 from duologue.model.config import LMConfig
 from duologue.model.layers import Layer, RMSNorm, Transformer
 
@@ -29,6 +30,19 @@ class LMOutput(NamedTuple):
     """[B, steps, T, card], the first `steps` audio streams"""
     audio_mask: Tensor
     """[B, steps, T]"""
+
+
+class Hidden(NamedTuple):
+    """What the output layers see, aligned with the codes that they predict; 0 at masked positions."""
+
+    text: Tensor
+    """[B, T, dim], for `text_linear`"""
+    text_mask: Tensor
+    """[B, T]"""
+    audio: list[Tensor]
+    """[B, T, depformer_dim] for each `linears[q]`"""
+    audio_mask: list[Tensor]
+    """[B, T] each"""
 
 
 class Embedding(nn.Embedding):
@@ -59,6 +73,7 @@ class DuplexLM(nn.Module):
         self.extra_heads = nn.ModuleList(
             nn.Linear(c.dim, c.extra_heads_dim, bias=False) for _ in range(c.extra_heads_num_heads)
         )
+        self.condition_provider = ConditionProvider(c.conditions, c.dim)
         if c.dep_q == 0:
             return
         sets = 1 + max(c.depth_schedule)
@@ -74,29 +89,41 @@ class DuplexLM(nn.Module):
         ])  # fmt: skip
         self.linears = nn.ModuleList(nn.Linear(c.depformer_dim, c.card, bias=False) for _ in range(c.dep_q))
 
-    def forward(self, codes: Tensor, *, depth_steps: int | None = None) -> LMOutput:
+    def forward(
+        self, codes: Tensor, *, depth_steps: int | None = None, condition: Tensor | None = None, recompute: bool = False
+    ) -> LMOutput:
         """Score un-delayed codes [B, K, T] by teacher forcing.
 
         Args:
             codes: tokens; -1 where there is none.
             depth_steps: how many audio streams to score, from the first; all `dep_q` if None, 0 for the text alone. The
                 streams that are left out change nothing in the others.
+            condition: from `condition_provider`, [B or 1, 1, dim]; models with conditions need it.
+            recompute: keep less for the gradient and compute it again (activation checkpointing).
         """
-        steps = self.config.dep_q if depth_steps is None else min(depth_steps, self.config.dep_q)
-        delays = self.config.delays
-        delayed = self.delayed(codes)
-        hidden = self.temporal(delayed[:, :, :-1])
-        known, text_mask = _aligned(hidden, delays[0], codes[:, 0])
-        text_logits = self.text_linear(known)
-        if steps == 0:
+        hidden = self.hidden(codes, depth_steps=depth_steps, condition=condition, recompute=recompute)
+        text_logits = self.text_linear(hidden.text)
+        if not hidden.audio:
             B, _, T = codes.shape
-            return LMOutput(
-                text_logits, text_mask, hidden.new_zeros(B, 0, T, self.config.card), text_mask.new_zeros(B, 0, T)
-            )
-        deep = self.depth(hidden, delayed[:, :, 1:], steps)
-        aligned = [_aligned(deep[:, :, q], delays[1 + q], codes[:, 1 + q]) for q in range(steps)]
-        logits = [linear(x) for linear, (x, _) in zip(self.linears, aligned, strict=False)]
-        return LMOutput(text_logits, text_mask, torch.stack(logits, 1), torch.stack([m for _, m in aligned], 1))
+            none = text_logits.new_zeros(B, 0, T, self.config.card)
+            return LMOutput(text_logits, hidden.text_mask, none, hidden.text_mask.new_zeros(B, 0, T))
+        logits = [linear(x) for linear, x in zip(self.linears, hidden.audio, strict=False)]
+        return LMOutput(text_logits, hidden.text_mask, torch.stack(logits, 1), torch.stack(hidden.audio_mask, 1))
+
+    def hidden(
+        self, codes: Tensor, *, depth_steps: int | None = None, condition: Tensor | None = None, recompute: bool = False
+    ) -> Hidden:
+        """What the output layers see, aligned with the codes; arguments as `forward`."""
+        delays = self.config.delays
+        steps = self.config.dep_q if depth_steps is None else min(depth_steps, self.config.dep_q)
+        delayed = self.delayed(codes)
+        hidden = self.temporal(delayed[:, :, :-1], condition, recompute=recompute)
+        text, text_mask = _aligned(hidden, delays[0], codes[:, 0])
+        if steps == 0:
+            return Hidden(text, text_mask, [], [])
+        deep = self.depth(hidden, delayed[:, :, 1:], steps, recompute=recompute)
+        audio = [_aligned(deep[:, :, q], delays[1 + q], codes[:, 1 + q]) for q in range(steps)]
+        return Hidden(text, text_mask, [x for x, _ in audio], [mask for _, mask in audio])
 
     def delayed(self, codes: Tensor) -> Tensor:
         """Shift stream k right by its delay behind initial tokens, with one initial column in front: [B, K, 1 + T]."""
@@ -108,14 +135,22 @@ class DuplexLM(nn.Module):
             out[:, k, late:] = codes[:, k, : max(0, out.shape[2] - late)]
         return out
 
-    def temporal(self, tokens: Tensor) -> Tensor:
-        """Read delayed tokens [B, K, S]: hidden [B, S, dim], which `text_linear` makes into text logits."""
+    def temporal(self, tokens: Tensor, condition: Tensor | None = None, *, recompute: bool = False) -> Tensor:
+        """Read delayed tokens [B, K, S]: hidden [B, S, dim], which `text_linear` makes into text logits.
+
+        Raises:
+            ValueError: a condition for a model that has none, or none for one that needs it.
+        """
+        if (condition is None) is bool(self.config.conditions):
+            raise ValueError("a condition is needed" if condition is None else "this model has no conditions")
         x = self.text_emb(tokens[:, 0])
         for q, embedding in enumerate(self.emb):
             x = x + embedding(tokens[:, 1 + q])
-        return self.out_norm(self.transformer(x))  # type: ignore[no-any-return]
+        if condition is not None:
+            x = x + condition.to(x.dtype)
+        return self.out_norm(self.transformer(x, recompute=recompute))  # type: ignore[no-any-return]
 
-    def depth(self, hidden: Tensor, targets: Tensor, steps: int) -> Tensor:
+    def depth(self, hidden: Tensor, targets: Tensor, steps: int, *, recompute: bool = False) -> Tensor:
         """Outputs [B, S, steps, depformer_dim] of the first audio streams, which `linears[q]` makes into their logits.
 
         Args:
@@ -130,7 +165,7 @@ class DuplexLM(nn.Module):
             embedding = self.depformer_text_emb if q == 0 else self.depformer_emb[q - 1]
             inputs.append(project(hidden) + embedding(targets[:, q]))
         x = torch.stack(inputs, dim=2)
-        y: Tensor = self.depformer(x.flatten(0, 1), c.depth_schedule)
+        y: Tensor = self.depformer(x.flatten(0, 1), c.depth_schedule, recompute=recompute)
         return y.view_as(x)
 
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from duologue.base.errors import UserError
-from duologue.base.files import atomic_path
-from duologue.model.checkpoint import read_weights, split_names
+from duologue.codec.weights import read_weights, save_tensors
+from duologue.model.checkpoint import split_names
 from duologue.model.lm import DuplexLM
 
 
@@ -110,11 +109,10 @@ def without_lora(model: DuplexLM) -> Iterator[None]:
 
 def save_lora(model: DuplexLM, path: Path) -> None:
     """Write the adapters alone, as moshi reads them."""
-    state = {k: v.detach().contiguous().cpu() for k, v in model.state_dict().items() if ".lora_" in k}
+    state = {k: v for k, v in model.state_dict().items() if ".lora_" in k}
     if not state:
         raise UserError("the model has no adapters", place=path, mend="add them with add_lora")
-    with atomic_path(path) as aside:
-        save_file(state, str(aside))
+    save_tensors(path, state)
 
 
 def load_lora(model: DuplexLM, path: Path) -> None:

@@ -1,38 +1,46 @@
 """The streaming view of the language model: one frame at a time, with explicit state, on the weights of `DuplexLM`.
 
 `read` takes the tokens of one frame and gives the text logits; `DepthPass` then writes the frame's audio streams one by
-one. Both give the logits of `DuplexLM.forward`. Matched: moshi 0.2.13, LMModel.forward_text and forward_depformer.
-Where PersonaPlex's ring of keys sees one step fewer than its context once it is full, this one sees all of it.
+one; `prefill` reads many frames at once. All give the logits of `DuplexLM.forward`. Matched: moshi 0.2.13,
+LMModel.forward_text and forward_depformer. Where PersonaPlex's ring of keys sees one step fewer than its context once
+it is full, this one sees all of it.
+
+On a CPU most of a small model's time goes into calls, not numbers, so this file makes few: tokens of all streams are
+looked up in one table, a residual is added by the product that needs it, attention looks at what is filled alone.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duologue.codec.rope import rotate, rotation
-from duologue.model.layers import Attention, Layer
+from duologue.codec.layout import lay_out
+from duologue.model.layers import NORM_EPS, Attention, Gating, Layer
 from duologue.model.lm import DuplexLM
+
+PLACES = 64
+"""Attention over several rows looks at a multiple of this many places, so that a row's sums do not hang on others."""
+CHUNK = 256
+"""Frames that `prefill` reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class LMState:
-    """What the temporal transformer remembers, one row per stream. `read` changes it in place."""
+    """What the temporal transformer remembers, one row per stream. `read` and `prefill` change it in place."""
 
-    keys: Tensor
-    """[layers, B, kv heads, capacity, head]: a ring; step s lies at s modulo capacity."""
-    values: Tensor
-    """The same for values."""
+    cache: Tensor
+    """Keys and values [layers, B, 2, kv heads, capacity, head]: a ring; step s lies at s modulo capacity."""
     steps: Tensor
     """[B]: frames read so far."""
 
     def clone(self) -> LMState:
         """A state that shares no memory with this one."""
-        return LMState(self.keys.clone(), self.values.clone(), self.steps.clone())
+        return LMState(self.cache.clone(), self.steps.clone())
 
     def reset(self, rows: Tensor) -> None:
         """Forget everything in the rows [B] that are true: with no steps counted, no key is seen."""
@@ -40,94 +48,145 @@ class LMState:
 
     def copy_row(self, source: int, target: int) -> None:
         """Make one row go on where another stands: a shared prefix is computed once."""
-        for tensor, dim in ((self.keys, 1), (self.values, 1), (self.steps, 0)):
-            tensor.select(dim, target).copy_(tensor.select(dim, source))
+        self.cache[:, target].copy_(self.cache[:, source])
+        self.steps[target] = self.steps[source]
 
 
-def initial_state(model: DuplexLM, batch: int, frames: int | None = None) -> LMState:
-    """State of `batch` streams before their first frame.
+class StreamLM:
+    """A language model, ready to be streamed. Make it anew after the model is moved or its layers are replaced.
 
-    Args:
-        model: the language model.
-        batch: rows.
-        frames: the most frames that will be read, where fewer than the context need room; needed when the context has
-            no limit.
-
-    Raises:
-        ValueError: neither a context nor a number of frames.
+    Training the weights in place is seen at once. Embeddings are laid side by side in memory, and on a CPU matrices
+    turned (`codec.layout`); the parameters stay the same objects.
     """
-    config, like = model.config, model.text_linear.weight
-    sizes = [n for n in (config.context, frames) if n is not None]
-    if not sizes:
-        raise ValueError("a model without a limit of context needs a number of frames")
-    shape = (config.num_layers, batch, config.num_heads // config.kv_repeat, min(sizes), config.dim // config.num_heads)
-    steps = torch.zeros(batch, dtype=torch.long, device=like.device)
-    return LMState(like.new_zeros(shape), like.new_zeros(shape), steps)
 
+    def __init__(self, model: DuplexLM) -> None:
+        self.model, self.config = model, model.config
+        c = self.config
+        lay_out(model)
+        self.table = _pack([model.text_emb.weight, *(e.weight for e in model.emb)])  # type: ignore[list-item]
+        self.device = self.table.device
+        sizes = [c.text_card + 1] + [c.card + 1] * c.n_q
+        self._first = torch.tensor([sum(sizes[:k]) for k in range(len(sizes))], device=self.device)
+        self._nothing = len(self.table) - 1
+        self._least = _least(model.out_norm.alpha)
+        self._layers = [_Block(layer) for layer in model.transformer.layers]
+        self._deep: list[list[_Block]] = []  # for each set of weights, all layers
+        if c.dep_q:
+            sets = range(1 + max(c.depth_schedule))
+            self._deep = [[_Block(layer, i) for layer in model.depformer.layers] for i in sets]
+        head = c.dim // c.num_heads
+        self._rates = None
+        if c.positional_embedding == "rope":
+            index = torch.arange(head // 2, device=self.device).float()
+            self._rates = torch.exp(index * (-math.log(c.max_period) * 2 / head))
 
-def read(model: DuplexLM, tokens: Tensor, state: LMState, active: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Read one frame of delayed tokens [B, K] into the state.
+    def initial_state(self, batch: int, frames: int | None = None) -> LMState:
+        """State of `batch` streams before their first frame.
 
-    Args:
-        model: the language model.
-        tokens: text first; -1 = absent.
-        state: changed in place.
-        active: [B]; rows that are false stay as they were (their output means nothing).
+        Args:
+            batch: rows.
+            frames: the most frames that will be read, where fewer than the context need room; needed when the context
+                has no limit.
 
-    Returns:
-        hidden [B, dim] for the depth transformer, and text logits [B, text_card].
-    """
-    x = model.text_emb(tokens[:, 0])
-    for q, embedding in enumerate(model.emb):
-        x = x + embedding(tokens[:, 1 + q])
-    capacity = state.keys.shape[3]
-    slot = state.steps % capacity
-    # The step that lies in each place of the ring, this one included; below 0 where nothing lies yet.
-    held = state.steps[:, None] - (slot[:, None] - torch.arange(capacity, device=slot.device)) % capacity
-    place = _Place(state.steps, slot, held >= 0, active)
-    for i, layer in enumerate(model.transformer.layers):
-        assert isinstance(layer, Layer)
-        x = x + _attend(layer.self_attn, layer.norm1(x), state.keys[i], state.values[i], place)
-        x = x + layer.gating(layer.norm2(x))
-    state.steps.add_(1 if active is None else active.long())
-    hidden = model.out_norm(x)
-    return hidden, model.text_linear(hidden)
+        Raises:
+            ValueError: neither a context nor a number of frames.
+        """
+        c = self.config
+        sizes = [n for n in (c.context, frames) if n is not None]
+        if not sizes:
+            raise ValueError("a model without a limit of context needs a number of frames")
+        shape = (c.num_layers, batch, 2, c.num_heads // c.kv_repeat, min(sizes), c.dim // c.num_heads)
+        steps = torch.zeros(batch, dtype=torch.long, device=self.device)
+        return LMState(self.table.new_zeros(shape), steps)
 
+    def read(
+        self, tokens: Tensor, state: LMState, active: Tensor | None = None, *, window: int | None = None,
+        condition: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Read one frame of delayed tokens [B, K] into the state.
 
-class _Place(NamedTuple):
-    """Where a frame falls: its step, its place in the ring, which places are seen, and which rows take part."""
+        Args:
+            tokens: text first; -1 = absent.
+            state: changed in place.
+            active: [B]; rows that are false stay as they were (their output means nothing).
+            window: places of the ring that hold anything, this frame included, if the caller knows.
+            condition: from `condition_provider`, [B or 1, 1, dim].
 
-    steps: Tensor
-    slot: Tensor
-    seen: Tensor
-    active: Tensor | None
+        Returns:
+            hidden [B, dim] for the depth transformer, and text logits [B, text_card].
+        """
+        capacity, steps = state.cache.shape[4], state.steps
+        filled = window or int(steps.max()) + 1
+        mask = None
+        if len(tokens) > 1:  # a row alone sees exactly what it has
+            filled = filled + -filled % PLACES
+            seen = torch.arange(min(filled, capacity), device=self.device) <= steps[:, None]
+            mask = seen[:, None, None]
+        filled = min(filled, capacity)
+        x = self._embed(tokens)
+        if condition is not None:
+            x = x + condition[:, 0].to(x.dtype)
+        turn = None if self._rates is None else _turn(steps, self._rates)[:, None]
+        rows, slot = torch.arange(len(tokens), device=self.device), steps % capacity
+        for block, cache in zip(self._layers, state.cache, strict=True):
+            q, kv = block.project(x, turn)
+            # A paused row's place is overwritten by its next frame before anything looks at it.
+            cache[rows, :, :, slot] = kv
+            keys, values = cache[:, 0, :, :filled], cache[:, 1, :, :filled]
+            y = F.scaled_dot_product_attention(q[:, :, None], keys, values, mask, enable_gqa=block.grouped)
+            x = block.feed(_add(x, block.out, y.flatten(1)))
+        steps.add_(1 if active is None else active.long())
+        hidden = _norm(x, self.model.out_norm.alpha, self._least)
+        return hidden, self.model.text_linear(hidden)
 
+    def prefill(self, tokens: Tensor, state: LMState, rows: Sequence[int], *, condition: Tensor | None = None) -> None:
+        """Read many frames of delayed tokens [R, K, S] into the given rows: what S calls of `read` would leave.
 
-def _attend(attention: Attention, x: Tensor, keys: Tensor, values: Tensor, place: _Place) -> Tensor:
-    """Attention of one step x [B, D] over a ring of keys and values [B, kv heads, capacity, head], which it joins."""
-    head = x.shape[1] // attention.heads
-    q, k, v = _heads(attention.in_projs[0](x), attention, head)
-    if attention.max_period is not None:
-        turn = rotation(place.steps[:, None], head, attention.max_period)[:, :, None]
-        q, k = rotate(q, turn), rotate(k, turn)
-    rows = torch.arange(len(x), device=x.device)
-    for ring, new in ((keys, k[:, :, 0]), (values, v[:, :, 0])):
-        kept = new
-        if place.active is not None:
-            kept = torch.where(place.active[:, None, None], new, ring[rows, :, place.slot])
-        ring[rows, :, place.slot] = kept
-    grouped = attention.kv_heads != attention.heads
-    y = F.scaled_dot_product_attention(q, keys, values, place.seen[:, None, None], enable_gqa=grouped)
-    return attention.out_projs[0](y.flatten(1))  # type: ignore[no-any-return]
+        All of the rows must have read equally many frames so far.
 
+        Raises:
+            ValueError: rows that stand at different steps.
+        """
+        for part in torch.split(tokens, CHUNK, dim=2):
+            x = self._embed(part.transpose(1, 2).flatten(0, 1)).view(len(rows), -1, self.config.dim)
+            self._prefill(x if condition is None else x + condition.to(x.dtype), state, list(rows))
 
-def _heads(projected: Tensor, attention: Attention, head: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One step's projection [B, ...] as queries, keys and values [B, heads, 1, head]."""
-    parts = torch.split(
-        projected, [head * attention.heads, head * attention.kv_heads, head * attention.kv_heads], dim=-1
-    )
-    q, k, v = (y.view(len(y), -1, 1, head) for y in parts)
-    return q, k, v
+    def prefill_embedded(self, x: Tensor, state: LMState, rows: Sequence[int]) -> None:
+        """The same for frames whose sums of embeddings [R, S, dim] are given, conditions included."""
+        for part in torch.split(x, CHUNK, dim=1):
+            self._prefill(part, state, list(rows))
+
+    def _prefill(self, x: Tensor, state: LMState, rows: list[int]) -> None:
+        begun = [int(n) for n in state.steps[rows].tolist()]
+        if len(set(begun)) > 1:
+            raise ValueError(f"rows stand at different steps: {begun}")
+        (B, S, _), c, capacity = x.shape, self.config, state.cache.shape[4]
+        at = torch.arange(begun[0], begun[0] + S, device=self.device)
+        past = torch.arange(max(0, begun[0] - capacity + 1), begun[0], device=self.device)
+        seen = torch.cat((past, at))
+        back = at[:, None] - seen
+        mask = (back >= 0) & (back < (c.context or back.numel() + 1))
+        turn = None if self._rates is None else _turn(at, self._rates).repeat(B, 1)[:, None]
+        kept = at[-capacity:]
+        index = torch.tensor(rows, device=self.device)
+        flat = x.flatten(0, 1)
+        for block, cache in zip(self._layers, state.cache, strict=True):
+            q, kv = block.project(flat, turn)
+            q, kv = (y.view(B, S, *y.shape[1:]).movedim(1, -2) for y in (q, kv))
+            both = torch.cat((cache[index][:, :, :, past % capacity], kv), dim=3)
+            y = F.scaled_dot_product_attention(q, both[:, 0], both[:, 1], mask, enable_gqa=block.grouped)
+            cache[index[:, None], :, :, kept % capacity] = kv[:, :, :, -len(kept) :].permute(0, 3, 1, 2, 4)
+            flat = block.feed(_add(flat, block.out, y.transpose(1, 2).reshape(B * S, -1)))
+        state.steps[index] += S
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """Sum of the embeddings of [N, K] tokens, -1 = none: [N, dim]."""
+        index = torch.where(tokens < 0, self._nothing, tokens + self._first)
+        return F.embedding(index, self.table).sum(1)
+
+    def depth(self, hidden: Tensor) -> DepthPass:
+        """Begin to write the audio streams of a frame, given `hidden` [B, dim] of `read`."""
+        return DepthPass(self.model, hidden, self._deep)
 
 
 class DepthPass:
@@ -136,34 +195,114 @@ class DepthPass:
     Each pass begins anew; nothing is remembered from frame to frame.
     """
 
-    def __init__(self, model: DuplexLM, hidden: Tensor) -> None:
-        self._model, self._hidden = model, hidden
-        self._past: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, model: DuplexLM, hidden: Tensor, deep: Sequence[Sequence[_Block]]) -> None:
+        self._model, self._hidden, self._deep = model, hidden, deep
+        c = model.config
+        heads = c.depformer_num_heads // c.depth_kv_repeat
+        shape = (c.depformer_num_layers, len(hidden), 2, heads, c.dep_q, c.depformer_dim // c.depformer_num_heads)
+        self._cache = hidden.new_empty(shape).unbind(0)
         self._q = 0
 
-    def step(self, token: Tensor) -> Tensor:
-        """Logits [B, card] of the next stream, given the token [B] before it (the text token for the first)."""
-        model, config, q = self._model, self._model.config, self._q
+    def step(self, token: Tensor, *, absent: bool = True) -> Tensor:
+        """Logits [B, card] of the next stream.
+
+        Args:
+            token: the token [B] before it (the text token for the first).
+            absent: whether it may be -1; a caller who knows better saves time.
+        """
+        model, q = self._model, self._q
+        c = model.config
         embedding = model.depformer_text_emb if q == 0 else model.depformer_emb[q - 1]
-        x = model.depformer_in[config.input_schedule[q]](self._hidden) + embedding(token)
-        chosen = config.depth_schedule[q]
-        for i, layer in enumerate(model.depformer.layers):
-            assert isinstance(layer, Layer)
-            x = x + self._attend(i, layer.self_attn, layer.norm1(x), chosen)
-            gating = layer.gating[chosen] if isinstance(layer.gating, nn.ModuleList) else layer.gating
-            x = x + gating(layer.norm2(x))
+        known: Tensor = embedding(token) if absent else F.embedding(token, embedding.weight)  # type: ignore[arg-type]
+        x = _add(known, model.depformer_in[c.input_schedule[q]], self._hidden)
+        for block, cache in zip(self._deep[c.depth_schedule[q]], self._cache, strict=True):
+            query, kv = block.project(x, None)
+            cache[:, :, :, q] = kv
+            if q == 0 and not block.grouped:
+                y = kv[:, 1]  # one key: it is all that is seen
+            else:
+                keys, values = cache[:, 0, :, : q + 1], cache[:, 1, :, : q + 1]
+                y = F.scaled_dot_product_attention(query[:, :, None], keys, values, enable_gqa=block.grouped)
+            x = block.feed(_add(x, block.out, y.flatten(1)))
         self._q += 1
         return model.linears[q](x)  # type: ignore[no-any-return]
 
-    def _attend(self, i: int, attention: Attention, x: Tensor, chosen: int) -> Tensor:
-        head = x.shape[1] // attention.heads
-        which = chosen if len(attention.in_projs) > 1 else 0
-        q, k, v = _heads(attention.in_projs[which](x), attention, head)
-        if i < len(self._past):
-            k, v = torch.cat((self._past[i][0], k), dim=2), torch.cat((self._past[i][1], v), dim=2)
-            self._past[i] = k, v
-        else:
-            self._past.append((k, v))
-        grouped = attention.kv_heads != attention.heads
-        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
-        return attention.out_projs[which](y.flatten(1))  # type: ignore[no-any-return]
+
+class _Block:
+    """A layer with one of its sets of weights, on rows [N, D] that are one step each."""
+
+    def __init__(self, layer: nn.Module, index: int = 0) -> None:
+        assert isinstance(layer, Layer)
+        attention: Attention = layer.self_attn
+        which = min(index, len(attention.in_projs) - 1)
+        gating = layer.gating[index] if isinstance(layer.gating, nn.ModuleList) else layer.gating
+        assert isinstance(gating, Gating)
+        self.into, self.out = attention.in_projs[which], attention.out_projs[which]
+        self.heads, self.kv_heads = attention.heads, attention.kv_heads
+        self.grouped = attention.heads != attention.kv_heads
+        self.norm1, self.norm2 = layer.norm1.alpha, layer.norm2.alpha
+        self.wide, self.narrow = gating.linear_in, gating.linear_out
+        self.least = _least(self.norm1)
+
+    def project(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries [N, heads, head], keys and values [N, 2, kv heads, head] of rows [N, D], turned to their places."""
+        heads, kv_heads = self.heads, self.kv_heads
+        y = self.into(_norm(x, self.norm1, self.least)).view(len(x), heads + 2 * kv_heads, -1)
+        if turn is not None:
+            pairs = torch.view_as_complex(y[:, : heads + kv_heads].float().unflatten(-1, (-1, 2)))
+            turned = torch.view_as_real(pairs * turn).flatten(-2).to(y.dtype)
+            y = torch.cat((turned, y[:, heads + kv_heads :]), dim=1)
+        return y[:, :heads], y[:, heads:].unflatten(1, (2, kv_heads))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Rows after the feed-forward."""
+        gate, value = self.wide(_norm(x, self.norm2, self.least)).chunk(2, dim=-1)
+        return _add(x, self.narrow, F.silu(gate) * value)
+
+
+def _pack(weights: Sequence[nn.Parameter]) -> Tensor:
+    """Lay embeddings [n_i, D] in one table with a row of zeros at its end; the parameters become views of it."""
+    first = weights[0]
+    end = first.data_ptr()
+    storage = first.untyped_storage()
+    for weight in weights:
+        if weight.data_ptr() != end or weight.untyped_storage().data_ptr() != storage.data_ptr():
+            break
+        end += weight.numel() * weight.element_size()
+    else:  # packed before
+        rows = sum(len(w) for w in weights) + 1
+        if storage.nbytes() == rows * first.shape[1] * first.element_size():
+            return first.data.as_strided((rows, first.shape[1]), (first.shape[1], 1))
+    with torch.no_grad():
+        table = torch.cat([*(w.data for w in weights), first.data.new_zeros(1, first.shape[1])])
+        begin = 0
+        for weight in weights:
+            weight.data = table[begin : begin + len(weight)]
+            begin += len(weight)
+    return table
+
+
+def _norm(x: Tensor, alpha: Tensor, least: Tensor) -> Tensor:
+    """`RMSNorm` of rows [N, D], in fewer calls on a CPU in float32; `least` is its epsilon as a length."""
+    dim = x.shape[-1]
+    if x.dtype != torch.float32 or x.is_cuda:
+        return F.rms_norm(x.float(), (dim,), alpha.view(-1).float(), NORM_EPS).to(x.dtype)
+    length = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), least)
+    return (x / length.mul_(1 / math.sqrt(dim))).mul_(alpha.view(-1))
+
+
+def _least(alpha: Tensor) -> Tensor:
+    return alpha.new_tensor(math.sqrt(alpha.numel() * NORM_EPS), dtype=torch.float32)
+
+
+def _add(x: Tensor, layer: nn.Module, y: Tensor) -> Tensor:
+    """x [N, D] plus a layer of y [N, E]; in one product where the layer is a plain one."""
+    if type(layer) is nn.Linear:
+        return torch.addmm(x, y, layer.weight.t())
+    return x + layer(y)  # type: ignore[no-any-return]
+
+
+def _turn(steps: Tensor, rates: Tensor) -> Tensor:
+    """Rotation of each step [N] as complex numbers [N, head // 2]."""
+    angles = steps[:, None].float() * rates
+    return torch.polar(torch.ones_like(angles), angles)

@@ -1,0 +1,140 @@
+"""Codecs on disk: Kyutai's file and transformers' folder read, and files that moshi's loader reads written.
+
+Names on disk are Kyutai's, which are the model's own, or transformers' (`codec.names`); the file says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from duologue.base.compute import pick_device
+from duologue.base.errors import UserError
+from duologue.base.files import read_json, write_json
+from duologue.codec.config import MimiConfig, from_kyutai, from_transformers, to_kyutai
+from duologue.codec.interface import Codec
+from duologue.codec.layout import lay_out
+from duologue.codec.mimi import Mimi
+from duologue.codec.names import joined, names_on_disk
+from duologue.codec.weights import Shape, open_weights, save_tensors
+
+NAME, CONFIG = "mimi.safetensors", "config.json"
+KNOWN = (NAME, "tokenizer-*.safetensors", "mimi*.safetensors", "model.safetensors")
+"""What a codec's file is called in a folder whose config.json does not say, in the order of preference."""
+
+
+def load_codec(
+    path: str | Path, *, device: str = "auto", n_codebooks: int | None = None, config: MimiConfig | None = None
+) -> Codec:
+    """Load a codec, always in float32.
+
+    Args:
+        path: Kyutai's file (tokenizer-e351c8d8-checkpoint125.safetensors), a folder that holds one, a folder of
+            transformers' MimiModel (kyutai/mimi), or a research package (.pt).
+        device: "auto", "cpu", "cuda", "cuda:1".
+        n_codebooks: how many codebooks `encode` uses; 8 if None, or all where there are fewer.
+        config: the codec's shape. Without it NAME.json beside NAME.safetensors says it, in Kyutai's form, or
+            config.json, if it is transformers' or names such a file (mimi_config_name); else it is Kyutai's Mimi.
+
+    Raises:
+        UserError: no such file, a broken one, or weights of another shape (the key, what was expected, what was found).
+    """
+    return load_mimi(path, device=device, n_codebooks=n_codebooks, config=config)
+
+
+def load_mimi(
+    path: str | Path, *, device: str = "auto", n_codebooks: int | None = None, config: MimiConfig | None = None
+) -> Mimi:
+    """`load_codec`, for those who need Mimi itself, such as its training. Arguments and errors are the same."""
+    place = _codec_file(Path(path))
+    model = Mimi(config or _config_of(place), n_codebooks)
+    files, state = open_weights(place), model.state_dict()
+    names = names_on_disk(state, files.shapes)
+    _check({name: tuple(x.shape) for name, x in state.items()}, names, files.shapes, place)
+    heads = model.config.transformer.num_heads
+    for name, parts in names.items():
+        state[name].copy_(joined([files.read(part) for part in parts], heads))
+    model = model.to(pick_device(device)).eval()
+    lay_out(model)
+    return model
+
+
+def save_codec(codec: Mimi, path: str | Path) -> Path:
+    """Write a codec so that moshi's loaders.get_mimi reads it, atomically.
+
+    Args:
+        codec: the codec.
+        path: a .safetensors file, or a folder, in which it will be mimi.safetensors. Its shape goes into a .json file
+            of the same name beside it: what config.json of a model calls mimi_config_name.
+
+    Returns:
+        the file written.
+    """
+    target = Path(path)
+    file = target if target.suffix == ".safetensors" else target / NAME
+    save_tensors(file, codec.state_dict())
+    write_json(file.with_suffix(".json"), to_kyutai(codec.config))
+    return file
+
+
+def _codec_file(place: Path) -> Path:
+    """The codec's file: the path itself, or what its folder holds."""
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise UserError("no such file", place=place, mend="name the codec's .safetensors file, or its folder")
+    named = _object(place / CONFIG).get("mimi_name")
+    if isinstance(named, str) and (place / named).is_file():
+        return place / named
+    for pattern in KNOWN:
+        for file in sorted(place.glob(pattern)):
+            if pattern != "model.safetensors" or _is_transformers(place / CONFIG):
+                return file
+    raise UserError("holds no codec that is known", place=place, mend="name the codec's .safetensors file itself")
+
+
+def _config_of(file: Path) -> MimiConfig:
+    """The shape of the codec in a file, by the JSON beside it."""
+    own, beside = file.with_suffix(".json"), file.with_name(CONFIG)
+    if own != beside and own.is_file():
+        return from_kyutai(_object(own), own)
+    values = _object(beside)
+    if _is_transformers(beside):
+        return from_transformers(values, beside)
+    named = values.get("mimi_config_name")
+    if isinstance(named, str) and values.get("mimi_name") == file.name:
+        return from_kyutai(_object(file.with_name(named), required=True), file.with_name(named))
+    return MimiConfig()
+
+
+def _is_transformers(config: Path) -> bool:
+    return _object(config).get("model_type") == "mimi"
+
+
+def _object(path: Path, *, required: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; nothing if there is no file, unless one is required."""
+    if not path.is_file() and not required:
+        return {}
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError("is not an object", place=path, mend="take the file that came with the weights")
+    return values
+
+
+def _check(
+    expected: Mapping[str, Shape], names: Mapping[str, tuple[str, ...]], found: Mapping[str, Shape], place: Path
+) -> None:
+    mend = f"is it Mimi? If of another shape, put that into {place.with_suffix('.json').name} beside it"
+    missing = [part for parts in names.values() for part in parts if part not in found]
+    if missing:
+        raise UserError(f"lacks {missing[0]} ({len(missing)} in all)", place=place, mend=mend)
+    for name, parts in names.items():
+        rows, *rest = expected[name]
+        shape = (rows // len(parts), *rest)
+        for part in parts:
+            if found[part] != shape:
+                raise UserError(f"{part} is {list(found[part])}, not {list(shape)}", place=place, mend=mend)
+    strange = found.keys() - {part for parts in names.values() for part in parts}
+    if strange:
+        raise UserError(f"holds {min(strange)}, which this codec has not", place=place, mend=mend)

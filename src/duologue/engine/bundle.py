@@ -1,0 +1,218 @@
+"""A model that can talk: language model, codec, text tokenizer and voices, found by one name.
+
+bundle = load("kyutai/personaplex-rl-seamless")  # Bundle(lm, codec, text, config, voices)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from duologue.base.errors import UserError
+from duologue.base.files import read_json
+from duologue.base.typed import nearest
+from duologue.codec import load_codec
+from duologue.codec.config import from_kyutai
+from duologue.codec.interface import Codec
+from duologue.engine.lineage import Layer, lineage, no_lineage
+from duologue.engine.sampling import Sampling
+from duologue.engine.voices import Voices
+from duologue.model.checkpoint import CONFIG
+from duologue.model.hub import Source, resolve
+from duologue.model.initial import random_codec, random_lm
+from duologue.model.lm import DuplexLM
+from duologue.model.load import Checkpoint, find_checkpoint, load_checkpoint
+from duologue.model.presets import PRESETS, codebooks
+from duologue.model.text import TextTokenizer, load_text
+
+CODEC, TEXT = "tokenizer-e351c8d8-checkpoint125.safetensors", "tokenizer_spm_32k_3.model"
+"""Kyutai's codec and tokenizer, where a config.json names no others."""
+KYUTAI_CODEC = re.compile(r".*e351c8d8.*\.safetensors|hf://kyutai/mimi/.*")
+"""Names of the one codec that Kyutai's and NVIDIA's models share: e351c8d8 is its signature."""
+NANO = Path(__file__).with_name("nano")
+"""The model that comes with the package."""
+RANDOM = re.compile(r"random:(?P<preset>[^@]*)(?:@(?P<seed>.*))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleConfig:
+    """What is known of a bundle besides its parts."""
+
+    name: str
+    """What it was loaded by."""
+    model_type: str = "moshi"
+    """Kyutai's word for its kind."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How its authors sample from it."""
+    lm_gen_config: Mapping[str, Any] = field(default_factory=dict)
+    """The same as config.json has it."""
+    lineage: tuple[Layer, ...] = ()
+    """Whose weights it is made of."""
+    source: Source | None = None
+    """Where its files are; None for random weights."""
+    text_file: Path | None = None
+    """The tokenizer's file."""
+    kyutai_codec: bool = False
+    """Whether the codec is Kyutai's trained Mimi, by its name: then its codes of a silence or a tone are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The parts of a model. Text or codec may be missing; `need_text` and `need_codec` then say so."""
+
+    lm: DuplexLM
+    """The language model."""
+    codec: Codec | None
+    """The codec, in float32; None if it was not asked for."""
+    text: TextTokenizer | None
+    """The text tokenizer; None if the model has none, as random ones."""
+    config: BundleConfig
+    """What else is known."""
+    voices: Voices
+    """Voice prompts by name; files are fetched at the first look."""
+
+    def need_codec(self) -> Codec:
+        """The codec. Errors: UserError, there is none."""
+        if self.codec is None:
+            raise UserError("was loaded without its codec", place=self.config.name, mend="load it with codec=True")
+        return self.codec
+
+    def need_text(self) -> TextTokenizer:
+        """The tokenizer. Errors: UserError, there is none."""
+        if self.text is None:
+            mend = "leave out what has words in it, or use a model with a tokenizer"
+            raise UserError("has no text tokenizer", place=self.config.name, mend=mend)
+        return self.text
+
+
+def load(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    codec: bool = True,
+    lora: str | Path | None = None,
+    fuse: bool = True,
+) -> Bundle:
+    """Load a model and everything that it needs to talk.
+
+    Args:
+        name: a folder, a file of weights with the others beside it, owner/name[@revision] on the Hugging Face hub,
+            `random:PRESET@SEED` (seed 0 if left out), or `nano`, which comes with the package.
+        device: "auto" (CUDA where there is any), "cpu", "cuda", "cuda:1".
+        dtype: of the language model: "auto" (float32 on CPU, bfloat16 on CUDA), "fp32", "bf16", "fp16". The codec
+            stays in float32.
+        codec: False leaves the codec out; otherwise the model must have one.
+        lora: a file of adapters; if None, those that config.json names, if any.
+        fuse: merge adapters into the weights, or keep them apart.
+
+    Raises:
+        UserError: a name that stands for nothing, files that are missing or broken or do not fit together, a repository
+            that is gated, or no network.
+    """
+    checkpoint = find(name)
+    if checkpoint is None:
+        if lora is not None:
+            raise UserError("random weights have no adapters", place=name, mend="leave lora out")
+        return _random(str(name), device=device, dtype=dtype, codec=codec)
+    parts = _Parts(checkpoint)
+    # Small files come first: what is missing is said before 15 GB are loaded.
+    tokenizer = parts.text()
+    silent = frozenset({checkpoint.config.existing_text_padding_id, checkpoint.config.existing_text_end_padding_id})
+    words = None if tokenizer is None else load_text(tokenizer, silent=silent)
+    sound = parts.codec(device) if codec else None
+    return Bundle(
+        lm=load_checkpoint(checkpoint, device=device, dtype=dtype, lora=lora, fuse=fuse),
+        codec=sound,
+        text=words,
+        config=_config(checkpoint, tokenizer),
+        voices=Voices(checkpoint.source),
+    )
+
+
+def find(name: str | Path) -> Checkpoint | None:
+    """What a name stands for, as `load`, before any weights are read; None for random weights."""
+    if RANDOM.fullmatch(str(name)):
+        return None
+    packaged = name == "nano" and not Path(name).exists()
+    return find_checkpoint(resolve(_nano() if packaged else name))
+
+
+class _Parts:
+    """Finds the files of a checkpoint besides its language model."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source, self._values = checkpoint.source, checkpoint.values
+        self._codebooks = codebooks(checkpoint.config)
+
+    def text(self) -> Path | None:
+        named = self._values.get("tokenizer_name")
+        if named is None:
+            return self._source.find(TEXT)
+        return self._source.need(named, mend="tokenizer_name in config.json names it")
+
+    def codec(self, device: str) -> Codec:
+        mend = "put the codec beside the model, or load it with codec=False"
+        file = self._source.need(self._values.get("mimi_name") or CODEC, mend=mend)
+        shape = self._values.get("mimi_config_name")
+        if shape is None:
+            return load_codec(file, device=device, n_codebooks=self._codebooks)
+        path = self._source.need(shape, mend="mimi_config_name in config.json names it")
+        config = from_kyutai(read_json(path), path)
+        return load_codec(file, device=device, n_codebooks=self._codebooks, config=config)
+
+
+def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
+    source, values = checkpoint.source, checkpoint.values
+    given = values["duologue"].get("lineage")
+    known = tuple(Layer(**layer) for layer in given) if given else lineage(source.repo or source.short)
+    drawn = values.get("lm_gen_config") or {}
+    return BundleConfig(
+        name=source.name,
+        model_type=values.get("model_type", "moshi"),
+        sampling=read_sampling(drawn),
+        lm_gen_config=drawn,
+        lineage=known,
+        source=source,
+        text_file=text,
+        kyutai_codec=KYUTAI_CODEC.fullmatch(values.get("mimi_name") or CODEC) is not None,
+    )
+
+
+def read_sampling(values: Mapping[str, Any]) -> Sampling:
+    """Kyutai's `lm_gen_config` (arguments of moshi's LMGen) as ours; what is not about sampling is left out."""
+    names = {
+        "temp": "audio_temperature", "temp_text": "text_temperature", "top_k": "audio_top_k",
+        "top_k_text": "text_top_k",
+    }  # fmt: skip
+    given = {ours: values[theirs] for theirs, ours in names.items() if theirs in values}
+    if values.get("use_sampling") is False:
+        given |= {"audio_temperature": 0.0, "text_temperature": 0.0}
+    return Sampling(**given)
+
+
+def _random(name: str, *, device: str, dtype: str, codec: bool) -> Bundle:
+    match = RANDOM.fullmatch(name)
+    preset, seed = match.groups() if match else ("", None)
+    if preset not in PRESETS:
+        raise UserError(f"{preset!r} is no preset", place=name, mend=nearest(preset, PRESETS))
+    if seed is not None and not (seed.isascii() and seed.isdecimal() and int(seed) < 2**63):
+        raise UserError(f"{seed!r} is no seed", place=name, mend=f"use a whole number, as in random:{preset}@0")
+    number, shapes = int(seed or 0), PRESETS[preset]
+    return Bundle(
+        lm=random_lm(shapes.lm, number, device=device, dtype=dtype),
+        codec=random_codec(shapes.codec, shapes.n_codebooks, number, device=device) if codec else None,
+        text=None,
+        config=BundleConfig(name=name, lineage=no_lineage(name)),
+        voices=Voices(),
+    )
+
+
+def _nano() -> Path:
+    if not (NANO / CONFIG).is_file():
+        mend = "use random:nano for its shape, or name another model"
+        raise UserError("has not been trained yet, and does not come with this version", place="nano", mend=mend)
+    return NANO

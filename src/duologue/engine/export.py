@@ -1,0 +1,165 @@
+"""`duologue export`: a model as a folder that Moshi's, PersonaPlex's and our own loaders read."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.codec.interface import Codec
+    from duologue.engine.bundle import Bundle
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """Write a model as a folder: merged weights under the names that upstream's loaders read, config, model card."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """A folder, owner/name on the Hugging Face hub, or random:PRESET@SEED."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FOLDER")]
+    """The folder to write; it must be new or empty."""
+    dtype: Literal["same", "fp32", "bf16", "fp16"] = "same"
+    """Number format of the language model on disk; same: as in the source. The codec stays in fp32."""
+    lora: Path | None = None
+    """A file of adapters to merge into the weights, besides any that the source names itself."""
+    codec: bool = True
+    """Also write the codec."""
+    voices: bool = True
+    """Also copy the voices that come with the model."""
+    force: bool = False
+    """Replace a folder that an earlier export wrote."""
+    json: Path | None = None
+    """Also write what was written, and from what, as JSON to this file."""
+
+
+def main(config: ExportConfig) -> int:
+    """Write a model as a folder."""
+    _check_target(config.out, force=config.force)
+    from duologue.engine.bundle import load
+
+    kept = _source_format(config.source) if config.dtype == "same" else config.dtype
+    bundle = load(config.source, device="cpu", dtype=kept, codec=config.codec, lora=config.lora)
+    written = export(bundle, config.out, voices=config.voices, force=config.force)
+    parameters = sum(x.numel() for x in bundle.lm.parameters())
+    if config.json is not None:
+        from duologue.base.files import write_json
+
+        made = {"source": config.source, "folder": str(config.out), "dtype": kept, "parameters": parameters}
+        write_json(config.json, {**made, "lineage": bundle.config.lineage, "files": written})
+    total = sum(written.values())
+    print(f"{config.out}: {parameters:,} parameters in {kept}, {total / 1e6:,.1f} MB in {len(written)} files")
+    return 0
+
+
+def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = False) -> dict[str, int]:
+    """Write a bundle as a folder; returns its files with their sizes in bytes. It appears whole or not at all.
+
+    Args:
+        bundle: its adapters must be merged.
+        folder: new or empty.
+        voices: also copy the voices that come with the model.
+        force: replace a folder that an earlier export wrote.
+
+    Raises:
+        UserError: the folder holds files, or adapters are not merged.
+    """
+    from duologue.base.files import atomic_path, write_json, write_text
+    from duologue.engine.card import model_card
+    from duologue.model.checkpoint import CONFIG, OURS, own_config, save_lm
+    from duologue.model.config import kyutai_config
+    from duologue.model.lora import LoRALinear
+
+    _check_target(folder, force=force)
+    if any(isinstance(module, LoRALinear) for module in bundle.lm.modules()):
+        raise UserError("adapters are not merged", place=bundle.config.name, mend="call fuse_lora first")
+    with atomic_path(folder) as aside:
+        aside.mkdir()
+        save_lm(bundle.lm, aside)
+        values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices=voices)
+        write_json(aside / CONFIG, values)
+        write_json(aside / OURS, own_config(bundle.lm.config) | {"lineage": [asdict(x) for x in bundle.config.lineage]})
+        write_text(aside / CARD, model_card(bundle, folder.name, _listed(aside)))
+        written = _listed(aside)
+        before = folder.with_name(f".{aside.stem.strip('.')}.old")
+        if folder.is_dir() and any(folder.iterdir()):  # an earlier export: checked above
+            folder.rename(before)
+    shutil.rmtree(before, ignore_errors=True)
+    return written
+
+
+def _names(bundle: Bundle, folder: Path, *, voices: bool) -> dict[str, Any]:
+    """Write codec, tokenizer and voices; what config.json says of them."""
+    from duologue.engine.voices import copy_voices
+    from duologue.model.checkpoint import WEIGHTS
+
+    config = bundle.config
+    said: dict[str, Any] = {"model_type": config.model_type, "moshi_name": WEIGHTS}
+    if bundle.codec is not None:
+        said |= _write_codec(bundle.codec, folder, kyutai=config.kyutai_codec)
+    if config.text_file is not None:
+        said["tokenizer_name"] = config.text_file.name
+        shutil.copyfile(config.text_file, folder / config.text_file.name)
+    if config.lm_gen_config:
+        said["lm_gen_config"] = dict(config.lm_gen_config)
+    if voices and config.source is not None:
+        copy_voices(config.source, folder)
+    return said
+
+
+def _write_codec(codec: Codec, folder: Path, *, kyutai: bool) -> dict[str, Any]:
+    """Kyutai's own Mimi keeps the name that PersonaPlex's loader looks for; any other has its shape beside it."""
+    from duologue.codec import save_codec
+    from duologue.codec.mimi import Mimi, MimiConfig
+    from duologue.engine.bundle import CODEC
+
+    if not isinstance(codec, Mimi):
+        raise UserError(f"a {type(codec).__name__} has no place in this layout", mend="export without the codec")
+    kept = kyutai and codec.config == MimiConfig()
+    file = save_codec(codec, folder / (CODEC if kept else "mimi.safetensors"))
+    shape = file.with_suffix(".json")
+    if kept:
+        shape.unlink()
+        return {"mimi_name": file.name}
+    return {"mimi_name": file.name, "mimi_config_name": shape.name}
+
+
+def _source_format(name: str) -> str:
+    """The number format of a source's weights on disk."""
+    import torch
+
+    from duologue.codec.weights import open_weights
+    from duologue.engine.bundle import find
+
+    checkpoint = find(name)
+    formats: dict[torch.dtype | None, str] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    if checkpoint is None:
+        return "fp32"
+    return formats.get(open_weights(checkpoint.weights).dtypes.get("text_emb.weight"), "fp32")
+
+
+def _check_target(folder: Path, *, force: bool) -> None:
+    """Errors: UserError, the folder holds something that may not be replaced."""
+    from duologue.model.checkpoint import CONFIG, OURS
+
+    if folder.is_file():
+        raise UserError("is a file", place=folder, mend="name a new folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not force:
+        raise UserError("holds files already", place=folder, mend="name a new folder, or pass --force to replace it")
+    if not all((folder / name).is_file() for name in (CONFIG, OURS)):
+        raise UserError("was not written by an export", place=folder, mend="name a new folder, or empty it yourself")
+
+
+def _listed(folder: Path) -> dict[str, int]:
+    """Files of a folder and their sizes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}

@@ -1,0 +1,179 @@
+"""How a slot draws its tokens: temperature, top-k, top-p, and a stream of chance of its own.
+
+Each draw needs one number in [0, 1), a hash of the slot's seed, the frame and the stream; the token is where it falls
+in the cumulative probabilities of what temperature, top-k and top-p leave. So what a slot draws hangs on nothing but
+its own logits: not on its neighbours, its place in the batch, or how often anybody else drew. Defaults are Moshi's
+(moshi 0.2.13, LMGen).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from duologue.base.errors import UserError
+
+SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Settings of one slot. A temperature of 0 is greedy; a top_k of 0 keeps all tokens, a top_p of 1 likewise."""
+
+    text_temperature: float = 0.7
+    """Of the text."""
+    text_top_k: int = 25
+    """Text tokens that can be drawn."""
+    text_top_p: float = 1.0
+    """Probability of the text tokens that can be drawn."""
+    text_seed: int = 0
+    """Of the text's draws."""
+    audio_temperature: float = 0.8
+    """Of the audio."""
+    audio_top_k: int = 250
+    """Audio tokens that can be drawn."""
+    audio_top_p: float = 1.0
+    """Probability of the audio tokens that can be drawn."""
+    audio_seed: int = 0
+    """Of the audio's draws."""
+    padding_bonus: float = 0.0
+    """Added to the logit of PAD: above 0 the agent speaks less."""
+
+    def __post_init__(self) -> None:
+        for kind in ("text", "audio"):
+            temperature, top_k, top_p = (getattr(self, f"{kind}_{x}") for x in ("temperature", "top_k", "top_p"))
+            if not 0 <= temperature < float("inf"):
+                raise UserError(f"{temperature} is no temperature", place=f"{kind}_temperature", mend="use 0 or more")
+            if top_k < 0:
+                raise UserError(f"{top_k} is no number of tokens", place=f"{kind}_top_k", mend="use 0 for all of them")
+            if not 0 < top_p <= 1:
+                raise UserError(f"{top_p} is no probability", place=f"{kind}_top_p", mend="use more than 0, at most 1")
+            seed = getattr(self, f"{kind}_seed")
+            if not 0 <= seed < SEEDS:
+                raise UserError(f"{seed} is no seed", place=f"{kind}_seed", mend=f"use 0 to {SEEDS - 1}")
+
+
+GREEDY = Sampling(text_temperature=0.0, audio_temperature=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How the slots of a batch draw one kind of token. Flags spare the steps that no slot needs."""
+
+    temperature: Tensor
+    """[B, 1]"""
+    top_k: Tensor
+    """[B, 1], int64, never 0"""
+    top_p: Tensor
+    """[B, 1]"""
+    width: int
+    """The largest top_k."""
+    all_greedy: bool
+    any_greedy: bool
+    same_k: bool
+    nucleus: bool
+    """Whether any top_p is below 1."""
+
+    @staticmethod
+    def of(temperature: list[float], top_k: list[int], top_p: list[float], card: int, device: torch.device) -> Draw:
+        """Of each slot's settings, for `card` tokens."""
+        kept = [min(k or card, card) for k in top_k]
+        cold = [t == 0 for t in temperature]
+
+        def column(values: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)[:, None]
+
+        return Draw(
+            temperature=column(temperature), top_k=column(kept, torch.int64), top_p=column(top_p), width=max(kept),
+            all_greedy=all(cold), any_greedy=any(cold), same_k=len(set(kept)) == 1, nucleus=any(p < 1 for p in top_p),
+        )  # fmt: skip
+
+    def pick(self, logits: Tensor, chance: Tensor) -> Tensor:
+        """Tokens [B] from logits [B, V], given a number of [0, 1) for each row [B].
+
+        Probabilities add up in the order of the vocabulary, so that no row's draw hangs on how others are sorted.
+        """
+        if self.all_greedy:
+            return logits.argmax(-1)
+        scores = logits.float()
+        if self.width < scores.shape[1] or not self.same_k:
+            top = scores.topk(self.width, sorted=not self.same_k)[0]
+            least = top.amin(-1, keepdim=True) if self.same_k else top.gather(1, self.top_k - 1)
+            scores = scores.masked_fill(scores < least, -torch.inf)
+        p = torch.softmax(scores / self.temperature.clamp(min=1e-6), -1)
+        if self.nucleus:  # the likeliest that reach top_p together, at least one
+            ranked = p.sort(-1, descending=True)[0]
+            last = (ranked.cumsum(-1) - ranked < self.top_p).sum(-1, keepdim=True) - 1
+            p = p.masked_fill((p < ranked.gather(1, last)) & (self.top_p < 1), 0.0)
+        sums = p.cumsum(-1)
+        drawn = torch.searchsorted(sums, chance[:, None] * sums[:, -1:], right=True)[:, 0]
+        return torch.where(self.temperature[:, 0] > 0, drawn, logits.argmax(-1)) if self.any_greedy else drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of all slots of a batch."""
+
+    text: Draw
+    audio: Draw
+    seeds: Tensor
+    """[B, 1 + streams]: whose chance each stream takes."""
+    bonus: Tensor | None
+    """[B], added to the logit of PAD."""
+
+    @staticmethod
+    def of(slots: Sequence[Sampling], streams: int, text_card: int, card: int, device: torch.device) -> Settings:
+        """Of each slot, for a model with so many audio streams and tokens."""
+        text = Draw.of(
+            [s.text_temperature for s in slots], [s.text_top_k for s in slots], [s.text_top_p for s in slots],
+            text_card, device,
+        )  # fmt: skip
+        audio = Draw.of(
+            [s.audio_temperature for s in slots], [s.audio_top_k for s in slots], [s.audio_top_p for s in slots],
+            card, device,
+        )  # fmt: skip
+        seeds = torch.tensor([[s.text_seed] + [s.audio_seed] * streams for s in slots], device=device)
+        bonus = None
+        if any(s.padding_bonus for s in slots):
+            bonus = torch.tensor([s.padding_bonus for s in slots], device=device)
+        return Settings(text, audio, seeds, bonus)
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in a fixed order."""
+        columns = [x for draw in (self.text, self.audio) for x in (draw.temperature, draw.top_k, draw.top_p)]
+        return [*columns, self.seeds, *([] if self.bonus is None else [self.bonus])]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Settings:
+        """The same kind of settings with other tensors, in the order of `tensors`."""
+        text = replace(self.text, temperature=tensors[0], top_k=tensors[1], top_p=tensors[2])
+        audio = replace(self.audio, temperature=tensors[3], top_k=tensors[4], top_p=tensors[5])
+        return Settings(text, audio, tensors[6], None if self.bonus is None else tensors[7])
+
+    def kind(self) -> tuple[object, ...]:
+        """All that is not in tensors: settings of one kind run the same steps."""
+        flags = [(d.width, d.all_greedy, d.any_greedy, d.same_k, d.nucleus) for d in (self.text, self.audio)]
+        return (*flags, self.bonus is None)
+
+
+def chances(seeds: Tensor, frames: Tensor) -> Tensor:
+    """A number of [0, 1) for each slot and stream, [B, streams] in float32, of seeds [B, streams] and frames [B].
+
+    A hash by multiplication and shifts (the finaliser of MurmurHash3 on 64 bits), equal on every device.
+    """
+    x = _mix(seeds * _ODD + frames[:, None])
+    x = _mix(x * _ODD + torch.arange(seeds.shape[1], device=frames.device))
+    # 23 bits: the largest, times a sum near 1, still rounds to less than the sum.
+    return ((x >> 41) & (2**23 - 1)).float() / 2**23
+
+
+_ODD = 0x2545F4914F6CDD1D
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Spread 64 bits. Shifts are logical: the sign's copies are masked out."""
+    x = (x ^ ((x >> 33) & (2**31 - 1))) * -0xAE502812AA7333
+    x = (x ^ ((x >> 33) & (2**31 - 1))) * -0x3B314601E57A13AD
+    return x ^ ((x >> 33) & (2**31 - 1))

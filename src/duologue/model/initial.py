@@ -1,0 +1,70 @@
+"""Random weights to start from: the same for a seed, on any machine and in any number format.
+
+Truncated normal of standard deviation 1 / sqrt(inputs), cut at three of them, as moshi 0.2.13's LMModel._init_weights;
+unlike there, all layers get it. Every tensor has a random stream of its own, so that a model of 15 GB is made tensor by
+tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+from duologue.base.compute import pick_device, pick_dtype
+from duologue.codec.config import MimiConfig
+from duologue.codec.mimi import Mimi
+from duologue.model.checkpoint import FLOAT32
+from duologue.model.config import LMConfig
+from duologue.model.lm import DuplexLM
+
+ENTRY = 0.1
+"""Standard deviation of an entry of a random codec's codebooks."""
+
+
+def random_lm(config: LMConfig, seed: int = 0, *, device: str = "auto", dtype: str = "auto") -> DuplexLM:
+    """A language model that has learned nothing; device and dtype as `load_lm`."""
+    target = pick_device(device)
+    precision = pick_dtype(dtype, target)
+    with torch.device("meta"):
+        model = DuplexLM(config)
+    state = {}
+    for name, x in model.state_dict().items():
+        kept = torch.float32 if name.startswith(FLOAT32) else precision
+        state[name] = initial_tensor(name, tuple(x.shape), seed).to(target, kept)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """One tensor of a new model, float32: ones for the scale of a norm, else random."""
+    if name.endswith(".alpha"):
+        return torch.ones(shape)
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+    std = 1 / math.sqrt(shape[-1])
+    return nn.init.trunc_normal_(torch.empty(shape), 0.0, std, -3 * std, 3 * std, generator=generator)
+
+
+def random_codec(config: MimiConfig, n_codebooks: int, seed: int = 0, *, device: str = "auto") -> Mimi:
+    """A codec that has learned nothing, but whose codes follow its input and whose speech is about as loud.
+
+    Convolutions keep the size of what passes through them, and codebooks have about the size of the latent; torch's own
+    defaults would shrink every input to the same codes.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        codec = Mimi(config, n_codebooks)
+        for module in codec.modules():
+            if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+                turned = isinstance(module, nn.ConvTranspose1d)
+                inputs = module.in_channels // module.groups * module.kernel_size[0]
+                module.weight.normal_(0, 1 / math.sqrt(inputs / (module.stride[0] if turned else 1)))
+                if module.bias is not None:
+                    module.bias.zero_()
+        for name, x in codec.state_dict().items():
+            if name.endswith("embedding_sum"):
+                x.normal_(0, ENTRY)
+    return codec.to(pick_device(device)).eval()
