@@ -217,7 +217,10 @@ class Engine:
         known = torch.where(frames[:, :written] < 0, self._initial[:written], before)
         window = max(state.calls) + 1
         if self._graphs is None:
-            found = self._write(state.lm, state.settings, state.condition, inputs, known, taking, window, absent=absent)
+            found = self._write(
+                state.lm, state.settings, state.condition, inputs, known, taking, window, absent=absent,
+                together=len(set(state.calls)) == 1,
+            )  # fmt: skip
         else:
             everyone = self._everyone if taking is None else taking
             given = Inputs(inputs, known, everyone, state.condition, state.settings)
@@ -240,12 +243,14 @@ class Engine:
 
     def _write(
         self, memory: LMState, settings: Settings, condition: Tensor | None, inputs: Tensor, known: Tensor,
-        taking: Tensor | None, window: int, *, absent: bool,
+        taking: Tensor | None, window: int, *, absent: bool, together: bool = False,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Read a frame and write the next: tokens [B, written], with the logits. `known` tokens are not drawn."""
         free = known == FREE
         chance = chances(settings.seeds, memory.steps).unbind(1)
-        hidden, text_logits = self.stream.read(inputs, memory, taking, window=window, condition=condition)
+        hidden, text_logits = self.stream.read(
+            inputs, memory, taking, window=window, together=together, condition=condition
+        )
         scores = text_logits
         if settings.bonus is not None:
             scores = text_logits.index_add(1, self._pad, settings.bonus[:, None].to(text_logits.dtype))

@@ -101,7 +101,7 @@ class StreamLM:
 
     def read(
         self, tokens: Tensor, state: LMState, active: Tensor | None = None, *, window: int | None = None,
-        condition: Tensor | None = None,
+        together: bool = False, condition: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Read one frame of delayed tokens [B, K] into the state.
 
@@ -110,6 +110,7 @@ class StreamLM:
             state: changed in place.
             active: [B]; rows that are false stay as they were (their output means nothing).
             window: places of the ring that hold anything, this frame included, if the caller knows.
+            together: all rows stand at the same step, which is `window` - 1.
             condition: from `condition_provider`, [B or 1, 1, dim].
 
         Returns:
@@ -131,7 +132,10 @@ class StreamLM:
         for block, cache in zip(self._layers, state.cache, strict=True):
             q, kv = block.project(x, turn)
             # A paused row's place is overwritten by its next frame before anything looks at it.
-            cache[rows, :, :, slot] = kv
+            if together and window is not None:
+                cache[:, :, :, (window - 1) % capacity] = kv
+            else:
+                cache[rows, :, :, slot] = kv
             keys, values = cache[:, 0, :, :filled], cache[:, 1, :, :filled]
             y = F.scaled_dot_product_attention(q[:, :, None], keys, values, mask, enable_gqa=block.grouped)
             x = block.feed(_add(x, block.out, y.flatten(1)))
@@ -201,6 +205,7 @@ class DepthPass:
         heads = c.depformer_num_heads // c.depth_kv_repeat
         shape = (c.depformer_num_layers, len(hidden), 2, heads, c.dep_q, c.depformer_dim // c.depformer_num_heads)
         self._cache = hidden.new_empty(shape).unbind(0)
+        self._inputs: dict[int, Tensor] = {}
         self._q = 0
 
     def step(self, token: Tensor, *, absent: bool = True) -> Tensor:
@@ -214,7 +219,10 @@ class DepthPass:
         c = model.config
         embedding = model.depformer_text_emb if q == 0 else model.depformer_emb[q - 1]
         known: Tensor = embedding(token) if absent else F.embedding(token, embedding.weight)  # type: ignore[arg-type]
-        x = _add(known, model.depformer_in[c.input_schedule[q]], self._hidden)
+        which = c.input_schedule[q]
+        if which not in self._inputs:
+            self._inputs[which] = model.depformer_in[which](self._hidden)
+        x = known + self._inputs[which]
         for block, cache in zip(self._deep[c.depth_schedule[q]], self._cache, strict=True):
             query, kv = block.project(x, None)
             cache[:, :, :, q] = kv
@@ -249,9 +257,12 @@ class _Block:
         heads, kv_heads = self.heads, self.kv_heads
         y = self.into(_norm(x, self.norm1, self.least)).view(len(x), heads + 2 * kv_heads, -1)
         if turn is not None:
-            pairs = torch.view_as_complex(y[:, : heads + kv_heads].float().unflatten(-1, (-1, 2)))
-            turned = torch.view_as_real(pairs * turn).flatten(-2).to(y.dtype)
-            y = torch.cat((turned, y[:, heads + kv_heads :]), dim=1)
+            both = y[:, : heads + kv_heads]
+            pairs = torch.view_as_complex(both.float().unflatten(-1, (-1, 2)))
+            if y.dtype == torch.float32:
+                pairs.mul_(turn)  # a view: turned in place
+            else:
+                both.copy_(torch.view_as_real(pairs * turn).flatten(-2))
         return y[:, :heads], y[:, heads:].unflatten(1, (2, kv_heads))
 
     def feed(self, x: Tensor) -> Tensor:
