@@ -6,7 +6,8 @@
 Needs the parity oracle, as `make test` installs it. Weights are random; both sample as Moshi does (0.8 and 250, text
 0.7 and 25). Stretches of frames are taken in turn from one conversation of each; the median frame of each counts.
 Beside the engine in float32 stand the same in 8-bit weights, and what those cost in accuracy: the divergence of the
-text's next-token distribution from that of float32, in nats, by teacher forcing on random codes.
+text's next-token distribution from that of float32, in nats, by teacher forcing on random codes. At the end, how far a
+conversation's logits are from its own in a batch, in float32 and in bfloat16.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import torch
 
 from duologue.base.files import write_json
 from duologue.engine.engine import Engine
-from duologue.engine.sampling import Sampling
-from duologue.model.config import kyutai_config
+from duologue.engine.sampling import GREEDY, Sampling
+from duologue.model.config import LMConfig, kyutai_config
 from duologue.model.initial import random_lm
 from duologue.model.int8 import to_int8
 from duologue.model.lm import DuplexLM
@@ -67,10 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"8-bit weights {small:8.2f} ms: {other / small:.2f}x")
     lost = divergence(model, eight)
     print(f"8-bit weights: {lost:.2e} nats from float32")
+    apart = {dtype: batch_difference(config, dtype) for dtype in ("fp32", "bf16")}
+    told = ", ".join(f"{dtype} {difference:.1e}" for dtype, difference in apart.items())
+    print(f"largest difference of a text logit between 1 and 16 slots: {told}")
     if options.json:
         how = made("engine.py", arguments, options.threads)
         how["parameters"] = sum(p.numel() for p in model.parameters())
-        write_json(options.json, {"made": how, "rows": rows, "int8_divergence_nats": lost})
+        write_json(options.json, {"made": how, "rows": rows, "int8_divergence_nats": lost, "batch_difference": apart})
     return 0
 
 
@@ -78,6 +82,23 @@ def ours(model: DuplexLM, slots: int) -> Callable[[torch.Tensor], object]:
     engine = Engine(model, slots)
     state = engine.initial_state([Sampling(text_seed=i, audio_seed=i) for i in range(slots)])
     return lambda frame: engine.step(state, frame)
+
+
+def batch_difference(config: LMConfig, dtype: str) -> float:
+    """Between a conversation alone and the same in a batch of 16, over 50 greedy frames that both are forced to say."""
+    model = random_lm(config, 0, device="cpu", dtype=dtype)
+    user = torch.randint(0, config.card, (50, 1, config.user_streams))
+    said = torch.randint(0, config.card, (50, 1, 1 + config.agent_streams))
+    found = []
+    for slots in (1, 16):
+        engine = Engine(model, slots)
+        state = engine.initial_state(GREEDY)
+        steps = [
+            engine.advance(state, u.expand(slots, -1), forced=f.expand(slots, -1))
+            for u, f in zip(user, said, strict=True)
+        ]
+        found.append(torch.stack([step.text_logits[0].float() for step in steps]))
+    return float((found[0] - found[1]).abs().max())
 
 
 @torch.no_grad()

@@ -72,6 +72,22 @@ def test_greedy_tokens_equal_lmgen_s_over_200_frames(moshi_lm: ModuleType, confi
     assert len(tokens[0, 0].unique()) > 20  # it says something
 
 
+def test_extra_heads_equal_lmgen_s(moshi_lm: ModuleType) -> None:
+    config = replace(PAIRED, dep_q=0, delays=(0,) * 7, extra_heads_num_heads=3)
+    ours = random_model(config)
+    theirs = moshi_lm.LMModel(**kyutai_config(config)).eval()
+    theirs.load_state_dict(ours.state_dict())
+    user = random_user(config, 2, 10)
+    generator = moshi_lm.LMGen(theirs, use_sampling=False)
+    engine = Engine(ours, 2)
+    state = engine.initial_state(GREEDY)
+    with torch.no_grad(), generator.streaming(2):
+        for t in range(10):
+            _, expected = generator.step_with_extra_heads(user[:, :, t, None])
+            got = ours.extra(engine.advance(state, user[:, :, t]).hidden).softmax(-1)
+            torch.testing.assert_close(got, torch.cat(expected, 1), atol=1e-5, rtol=0)
+
+
 class TestPersonaPlex:
     """Its call c is our call c - 1: its first call only starts the session. The `_wide` ones are free of its quirk."""
 

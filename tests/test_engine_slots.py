@@ -175,6 +175,25 @@ def test_a_kept_state_goes_on_as_the_one_it_was_taken_from() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+def test_a_memory_in_8_bits_says_nearly_the_same() -> None:
+    """Through prefill, a copied slot, and a slot that was kept and put back."""
+    model = random_model(replace(PAIRED, context=20), spread=0.05)
+    user = random_user(PAIRED, 1, 30).expand(2, -1, -1)
+    found = []
+    for int8 in (False, True):
+        engine = Engine(model, 2, int8_memory=int8)
+        state = engine.initial_state(GREEDY)
+        engine.prefill(state, [0], TestPrefill.known(PAIRED, 12))
+        engine.put(state, 1, engine.take(state, 0))
+        assert (state.lm.cache.dtype == torch.int8) == int8
+        first = [engine.advance(state, user[:, :, t]).text_logits for t in range(10)]
+        engine.copy_slot(state, 0, 1)
+        kept = state.clone()
+        found.append(torch.stack([*first, *(engine.advance(kept, user[:, :, t]).text_logits for t in range(10, 14))]))
+        torch.testing.assert_close(found[-1][:, 0], found[-1][:, 1], atol=1e-4, rtol=1e-4)
+    assert 0 < (found[0] - found[1]).abs().max() < 0.05 * found[0].std()
+
+
 def test_a_padding_bonus_keeps_the_agent_silent() -> None:
     model = random_model(PAIRED)
     user = random_user(PAIRED, 1, 20)

@@ -20,7 +20,8 @@ from torch import Tensor
 from duologue.engine.graphs import Capture, FrameGraphs, Inputs, capture_cuda
 from duologue.engine.sampling import Sampling, Settings, chances
 from duologue.model.lm import DuplexLM
-from duologue.model.stream import LMState, StreamLM
+from duologue.model.memory import LMState
+from duologue.model.stream import StreamLM
 
 FREE = -2
 """A token that is not there yet: to be drawn, or nothing to return."""
@@ -55,8 +56,8 @@ class EngineState:
 class SlotMemory:
     """What one slot remembers, kept apart: a prompt that is computed once and put into many slots."""
 
-    cache: Tensor
-    """[layers, 2, kv heads, filled, head]"""
+    rings: tuple[Tensor, ...]
+    """Of `LMState.rings`, the slot's filled part."""
     tokens: Tensor
     """[ring, K]"""
     calls: int
@@ -84,12 +85,13 @@ class Engine:
         slots: how many conversations.
         frames: the longest conversation, where it is shorter than the context and memory matters.
         write_user: also write the user's streams (models whose depth transformer does), where they are not given.
+        int8_memory: remember keys and values in 8 bits: half the memory of bf16, and slower.
         capture: how frames are captured and replayed; "auto": as CUDA graphs on CUDA, not at all on a CPU.
     """
 
     def __init__(
         self, lm: DuplexLM, slots: int, *, frames: int | None = None, write_user: bool = False,
-        capture: Capture | Literal["auto"] | None = "auto",
+        int8_memory: bool = False, capture: Capture | Literal["auto"] | None = "auto",
     ) -> None:  # fmt: skip
         if slots < 1:
             raise ValueError(f"{slots} slots")
@@ -102,7 +104,7 @@ class Engine:
         written = 1 + self.audio_streams
         self.delay = max(c.delays[:written])
         """Calls until a frame is whole."""
-        self._ring = max(c.delays) + 2
+        self._ring, self._int8 = max(c.delays) + 2, int8_memory
         self._frames = frames if c.context is None or (frames or c.context) < c.context else None
         self._delays = torch.tensor(c.delays, device=self.device)
         initial = [c.text_initial_id] + [c.audio_initial_id] * c.n_q
@@ -119,7 +121,7 @@ class Engine:
         each = [sampling or Sampling()] * self.slots if not isinstance(sampling, Sequence) else list(sampling)
         if len(each) != self.slots:
             raise ValueError(f"{len(each)} settings for {self.slots} slots")
-        lm = self.stream.initial_state(self.slots, self._frames)
+        lm = self.stream.initial_state(self.slots, self._frames, int8=self._int8)
         tokens = torch.full((self.slots, self._ring, 1 + self.config.n_q), FREE, device=self.device)
         condition = None
         if self.config.conditions:
@@ -156,12 +158,13 @@ class Engine:
 
     def take(self, state: EngineState, slot: int) -> SlotMemory:
         """Keep what a slot remembers."""
-        cache = state.lm.cache[:, slot, :, :, : state.calls[slot]].clone()
-        return SlotMemory(cache, state.tokens[slot].clone(), state.calls[slot])
+        rings = tuple(ring[:, slot, :, :, : state.calls[slot]].clone() for ring in state.lm.rings())
+        return SlotMemory(rings, state.tokens[slot].clone(), state.calls[slot])
 
     def put(self, state: EngineState, slot: int, memory: SlotMemory) -> None:
         """Make a slot go on from there."""
-        state.lm.cache[:, slot, :, :, : memory.cache.shape[3]] = memory.cache
+        for ring, kept in zip(state.lm.rings(), memory.rings, strict=True):
+            ring[:, slot, :, :, : kept.shape[3]] = kept
         state.lm.steps[slot] = memory.calls
         state.tokens[slot] = memory.tokens
         state.calls[slot] = memory.calls

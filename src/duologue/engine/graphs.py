@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from duologue.engine.sampling import Settings
-from duologue.model.stream import LMState
+from duologue.model.memory import LMState
 
 Outputs: TypeAlias = tuple[Tensor, ...]
 Run: TypeAlias = Callable[[], Outputs]
@@ -69,7 +69,7 @@ class FrameGraphs:
 
     def __call__(self, memory: LMState, inputs: Inputs, window: int) -> Outputs:
         """The frame's outputs; they are overwritten by the next call."""
-        capacity = memory.cache.shape[4]
+        capacity = memory.capacity
         places = next((n for n in PLACES if window <= n < capacity), capacity)
         key = (
             memory.cache.data_ptr(),

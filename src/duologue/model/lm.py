@@ -125,6 +125,10 @@ class DuplexLM(nn.Module):
         audio = [_aligned(deep[:, :, q], delays[1 + q], codes[:, 1 + q]) for q in range(steps)]
         return Hidden(text, text_mask, [x for x, _ in audio], [mask for _, mask in audio])
 
+    def extra(self, hidden: Tensor) -> Tensor:
+        """Logits [..., heads, classes] of the extra heads of hidden [..., dim]; STT's tell whether a pause has come."""
+        return torch.stack([head(hidden) for head in self.extra_heads], -2)
+
     def delayed(self, codes: Tensor) -> Tensor:
         """Shift stream k right by its delay behind initial tokens, with one initial column in front: [B, K, 1 + T]."""
         c = self.config

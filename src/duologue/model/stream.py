@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,34 +21,13 @@ from torch.nn import functional as F
 from duologue.codec.layout import lay_out
 from duologue.model.layers import NORM_EPS, Attention, Gating, Layer
 from duologue.model.lm import DuplexLM
+from duologue.model.memory import LMState, Place
 
 PLACES = 64
 """Attention over several rows looks at a multiple of this many places, so that a row's sums do not hang on others."""
+EVERY = slice(None)
 CHUNK = 256
 """Frames that `prefill` reads at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class LMState:
-    """What the temporal transformer remembers, one row per stream. `read` and `prefill` change it in place."""
-
-    cache: Tensor
-    """Keys and values [layers, B, 2, kv heads, capacity, head]: a ring; step s lies at s modulo capacity."""
-    steps: Tensor
-    """[B]: frames read so far."""
-
-    def clone(self) -> LMState:
-        """A state that shares no memory with this one."""
-        return LMState(self.cache.clone(), self.steps.clone())
-
-    def reset(self, rows: Tensor) -> None:
-        """Forget everything in the rows [B] that are true: with no steps counted, no key is seen."""
-        self.steps.masked_fill_(rows, 0)
-
-    def copy_row(self, source: int, target: int) -> None:
-        """Make one row go on where another stands: a shared prefix is computed once."""
-        self.cache[:, target].copy_(self.cache[:, source])
-        self.steps[target] = self.steps[source]
 
 
 class StreamLM:
@@ -80,13 +58,14 @@ class StreamLM:
             index = torch.arange(head // 2, device=self.device).float()
             self._rates = torch.exp(index * (-math.log(c.max_period) * 2 / head))
 
-    def initial_state(self, batch: int, frames: int | None = None) -> LMState:
+    def initial_state(self, batch: int, frames: int | None = None, *, int8: bool = False) -> LMState:
         """State of `batch` streams before their first frame.
 
         Args:
             batch: rows.
             frames: the most frames that will be read, where fewer than the context need room; needed when the context
                 has no limit.
+            int8: remember in 8 bits.
 
         Raises:
             ValueError: neither a context nor a number of frames.
@@ -97,6 +76,9 @@ class StreamLM:
             raise ValueError("a model without a limit of context needs a number of frames")
         shape = (c.num_layers, batch, 2, c.num_heads // c.kv_repeat, min(sizes), c.dim // c.num_heads)
         steps = torch.zeros(batch, dtype=torch.long, device=self.device)
+        if int8:
+            scale = self.table.new_zeros(shape[:-1])
+            return LMState(torch.zeros(shape, dtype=torch.int8, device=self.device), steps, scale)
         return LMState(self.table.new_zeros(shape), steps)
 
     def read(
@@ -116,7 +98,7 @@ class StreamLM:
         Returns:
             hidden [B, dim] for the depth transformer, and text logits [B, text_card].
         """
-        capacity, steps = state.cache.shape[4], state.steps
+        capacity, steps = state.capacity, state.steps
         filled = window or int(steps.max()) + 1
         mask = None
         if len(tokens) > 1:  # a row alone sees exactly what it has
@@ -129,14 +111,15 @@ class StreamLM:
             x = x + condition[:, 0].to(x.dtype)
         turn = None if self._rates is None else _turn(steps, self._rates)[:, None]
         rows, slot = torch.arange(len(tokens), device=self.device), steps % capacity
-        for block, cache in zip(self._layers, state.cache, strict=True):
+        # A paused row's place is overwritten by its next frame before anything looks at it.
+        place: Place = (rows, EVERY, EVERY, slot)
+        if together and window is not None:
+            place = (EVERY, EVERY, EVERY, (window - 1) % capacity)
+        seen_places = (EVERY, EVERY, EVERY, slice(filled))
+        for layer, block in enumerate(self._layers):
             q, kv = block.project(x, turn)
-            # A paused row's place is overwritten by its next frame before anything looks at it.
-            if together and window is not None:
-                cache[:, :, :, (window - 1) % capacity] = kv
-            else:
-                cache[rows, :, :, slot] = kv
-            keys, values = cache[:, 0, :, :filled], cache[:, 1, :, :filled]
+            state.store(layer, place, kv)
+            keys, values = state.look(layer, seen_places, x.dtype).unbind(1)
             y = F.scaled_dot_product_attention(q[:, :, None], keys, values, mask, enable_gqa=block.grouped)
             x = block.feed(_add(x, block.out, y.flatten(1)))
         steps.add_(1 if active is None else active.long())
@@ -164,7 +147,7 @@ class StreamLM:
         begun = [int(n) for n in state.steps[rows].tolist()]
         if len(set(begun)) > 1:
             raise ValueError(f"rows stand at different steps: {begun}")
-        (B, S, _), c, capacity = x.shape, self.config, state.cache.shape[4]
+        (B, S, _), c, capacity = x.shape, self.config, state.capacity
         at = torch.arange(begun[0], begun[0] + S, device=self.device)
         past = torch.arange(max(0, begun[0] - capacity + 1), begun[0], device=self.device)
         seen = torch.cat((past, at))
@@ -174,12 +157,16 @@ class StreamLM:
         kept = at[-capacity:]
         index = torch.tensor(rows, device=self.device)
         flat = x.flatten(0, 1)
-        for block, cache in zip(self._layers, state.cache, strict=True):
+        for layer, block in enumerate(self._layers):
             q, kv = block.project(flat, turn)
             q, kv = (y.view(B, S, *y.shape[1:]).movedim(1, -2) for y in (q, kv))
-            both = torch.cat((cache[index][:, :, :, past % capacity], kv), dim=3)
+            before = state.look(
+                layer, (index[:, None], EVERY, EVERY, past % capacity), x.dtype
+            )  # [B, past, 2, heads, D]
+            both = torch.cat((before.permute(0, 2, 3, 1, 4), kv), dim=3)
             y = F.scaled_dot_product_attention(q, both[:, 0], both[:, 1], mask, enable_gqa=block.grouped)
-            cache[index[:, None], :, :, kept % capacity] = kv[:, :, :, -len(kept) :].permute(0, 3, 1, 2, 4)
+            last = kv[:, :, :, -len(kept) :].permute(0, 3, 1, 2, 4)
+            state.store(layer, (index[:, None], EVERY, EVERY, kept % capacity), last)
             flat = block.feed(_add(flat, block.out, y.transpose(1, 2).reshape(B * S, -1)))
         state.steps[index] += S
 
