@@ -180,3 +180,14 @@ def test_every_shape_streams_what_forward_scores() -> None:
         with torch.no_grad():
             scored = model(to_forward(tokens, user[:, :, :19], 1), depth_steps=0)
         torch.testing.assert_close(scored.text_logits, text[:, :18], atol=1e-5, rtol=1e-5)
+
+
+def test_a_stream_that_is_not_late_may_follow_one_that_is() -> None:
+    """Before a late stream's first frame the next one is fed its initial token, as in `forward`."""
+    config = replace(PAIRED, delays=(0, 0, 1, 0, 0, 1, 1))
+    model = random_model(config)
+    user = random_user(config, 1, 6)
+    tokens, _, audio = talk(Engine(model, 1), user)
+    with torch.no_grad():
+        scored = model(to_forward(tokens, user[:, :, :5], 1))
+    torch.testing.assert_close(scored.audio_logits[:, 2], audio[:, 2, :4], atol=1e-5, rtol=1e-5)
