@@ -1,0 +1,1 @@
+"""Reinforcement learning as pure functions of tensors; it knows nothing of speech."""
