@@ -25,7 +25,7 @@ from duologue.model.hub import Source, resolve
 from duologue.model.initial import random_codec, random_lm
 from duologue.model.lm import DuplexLM
 from duologue.model.load import Checkpoint, find_checkpoint, load_checkpoint
-from duologue.model.presets import PRESETS, codebooks
+from duologue.model.presets import PRESETS, Preset, codebooks
 from duologue.model.text import TextTokenizer, load_text
 
 CODEC, TEXT = "tokenizer-e351c8d8-checkpoint125.safetensors", "tokenizer_spm_32k_3.model"
@@ -133,6 +133,12 @@ def load(
     )
 
 
+def codec_of(name: str | Path, *, device: str = "auto") -> Codec:
+    """The codec of a model alone, without reading its language model. Names and errors as `load`."""
+    checkpoint = find(name)
+    return _random_codec(str(name), device) if checkpoint is None else _Parts(checkpoint).codec(device)
+
+
 def find(name: str | Path) -> Checkpoint | None:
     """What a name stands for, as `load`, before any weights are read; None for random weights."""
     if RANDOM.fullmatch(str(name)):
@@ -195,20 +201,30 @@ def read_sampling(values: Mapping[str, Any]) -> Sampling:
 
 
 def _random(name: str, *, device: str, dtype: str, codec: bool) -> Bundle:
+    shapes, number = _preset(name)
+    return Bundle(
+        lm=random_lm(shapes.lm, number, device=device, dtype=dtype),
+        codec=_random_codec(name, device) if codec else None,
+        text=None,
+        config=BundleConfig(name=name, lineage=no_lineage(name)),
+        voices=Voices(),
+    )
+
+
+def _random_codec(name: str, device: str) -> Codec:
+    shapes, number = _preset(name)
+    return random_codec(shapes.codec, shapes.n_codebooks, number, device=device)
+
+
+def _preset(name: str) -> tuple[Preset, int]:
+    """The shapes and the seed in random:PRESET@SEED. Errors: UserError."""
     match = RANDOM.fullmatch(name)
     preset, seed = match.groups() if match else ("", None)
     if preset not in PRESETS:
         raise UserError(f"{preset!r} is no preset", place=name, mend=nearest(preset, PRESETS))
     if seed is not None and not (seed.isascii() and seed.isdecimal() and int(seed) < 2**63):
         raise UserError(f"{seed!r} is no seed", place=name, mend=f"use a whole number, as in random:{preset}@0")
-    number, shapes = int(seed or 0), PRESETS[preset]
-    return Bundle(
-        lm=random_lm(shapes.lm, number, device=device, dtype=dtype),
-        codec=random_codec(shapes.codec, shapes.n_codebooks, number, device=device) if codec else None,
-        text=None,
-        config=BundleConfig(name=name, lineage=no_lineage(name)),
-        voices=Voices(),
-    )
+    return PRESETS[preset], int(seed or 0)
 
 
 def _nano() -> Path:

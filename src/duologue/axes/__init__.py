@@ -1,0 +1,50 @@
+"""Interactivity axes: one file for each. To add one, add its file and its line in `AXES`.
+
+An axis' file holds `find`, which selects segments in a timeline, and the config with its thresholds. The roles are
+given by the caller: `timeline.user` is the user, and `timeline.agent` the human whose place the model takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from duologue.axes.finding import AxisConfig, Found
+    from duologue.dialogue.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its name, a line about it, and the names of its module and of the config there."""
+
+    name: str
+    summary: str
+    module: str
+    config: str
+
+    def config_type(self) -> type[AxisConfig]:
+        """The class of its thresholds; made without arguments, it holds those of the paper."""
+        return cast("type[AxisConfig]", getattr(importlib.import_module(self.module), self.config))
+
+    def find(self, timeline: Timeline, config: AxisConfig | None = None) -> list[Found]:
+        """Segments of this axis in a timeline, in order of start. `config` is of this axis' own type."""
+        module = importlib.import_module(self.module)
+        return cast("list[Found]", module.find(timeline, config))
+
+
+AXES: Mapping[str, Axis] = MappingProxyType(
+    {
+        axis.name: axis
+        for axis in (
+            Axis("pause", "the user thinks in mid-turn", "duologue.axes.pause", "PauseConfig"),
+            Axis("turn_taking", "the user ends a turn", "duologue.axes.turn_taking", "TurnTakingConfig"),
+            Axis("backchannel", "the user talks on and on", "duologue.axes.backchannel", "BackchannelConfig"),
+            Axis("interruption", "the user breaks in", "duologue.axes.interruption", "InterruptionConfig"),
+        )
+    }
+)
+"""Every axis by its name. Their files are imported when they are first used."""

@@ -1,0 +1,116 @@
+"""`duologue encode`: the codec tokens of segments or of a whole corpus, cached on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.audio.wave import Audio
+    from duologue.corpus.conversation import Conversation
+    from duologue.corpus.encoding import Item
+    from duologue.dialogue.segments import LazyWaveform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeConfig:
+    """Encode both sides of every segment, or of every conversation of a corpus, and cache the tokens.
+
+    Stop it at any time: the same command goes on where it stopped.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SEGMENTS_OR_CORPUS")]
+    """A folder of segments (with index.parquet, from duologue mine), or of a corpus."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="TOKENS")] = None
+    """The folder of tokens; by default SEGMENTS/tokens."""
+    model: str = "nano"
+    """Whose codec: nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
+    reader: str | None = None
+    """How a corpus is read; by default the reader that knows what it finds in the folder."""
+    rows: int = 16
+    """Channels that are encoded at once; more on a GPU."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    json: Path | None = None
+    """Also write what was done as JSON to this file."""
+
+
+def main(config: EncodeConfig) -> int:
+    """Encode both sides of every segment, or of every conversation of a corpus, and cache the tokens."""
+    if config.rows < 2:
+        raise UserError(f"{config.rows} rows hold no recording", place="--rows", mend="use 2 or more")
+    segments = (config.source / "index.parquet").is_file()
+    if config.out is None and not segments:
+        raise UserError("where do the tokens go?", place="--out", mend="name a folder: -o TOKENS")
+    out = config.out or config.source / "tokens"
+    items = segment_items(config.source) if segments else corpus_items(config)
+    from torch import nn
+
+    from duologue.base.compute import pick_device
+    from duologue.base.files import write_json
+    from duologue.codec.tokens import weights_hash
+    from duologue.corpus.encoding import encode_items
+    from duologue.corpus.token_cache import CacheHeader, TokenCache, TokenCacheWriter
+    from duologue.engine.bundle import codec_of
+
+    codec = codec_of(config.model, device=config.device)
+    assert isinstance(codec, nn.Module)
+    header = CacheHeader(
+        codec=weights_hash(codec), codebooks=codec.n_codebooks, card=codec.card, frame_rate=codec.frame_rate
+    )
+    start = time.perf_counter()
+    failed = encode_items(codec, pick_device(config.device), items, TokenCacheWriter(out, header), config.rows)
+    taken = time.perf_counter() - start
+    cache = TokenCache(out)
+    seconds = sum(cache.raw(name).shape[1] for name in cache) / header.frame_rate
+    for line in failed:
+        print(f"left out: {line}")
+    print(f"{out}: {len(cache)} items, {seconds / 3600:.2f} h of two channels, {header.codebooks} codebooks a side; "
+          f"this run took {taken:.1f} s")  # fmt: skip
+    if config.json is not None:
+        write_json(config.json, {"items": len(cache), "seconds": seconds, "failed": failed, "header": header})
+    return 0
+
+
+def segment_items(folder: Path) -> Iterator[Item]:
+    """Every segment of a store that has sound."""
+    from duologue.corpus.encoding import Item
+    from duologue.corpus.store import SegmentStore
+
+    for segment in SegmentStore(folder):
+        if segment.agent_audio is not None or segment.user_audio is not None:
+            yield Item(segment.id, segment.end, partial(_hear, segment.agent_audio, segment.user_audio))
+
+
+def corpus_items(config: EncodeConfig) -> Iterator[Item]:
+    """Every conversation of a corpus that has sound, whole; side 0 stands in the agent's rows."""
+    from duologue.corpus.conversation import Conversation
+    from duologue.corpus.encoding import Item
+    from duologue.corpus.mine import read_corpus
+
+    for read in read_corpus(config.source, config.reader):
+        if isinstance(read, Conversation) and any(side.sound is not None for side in read.sides):
+            yield Item(read.id, read.duration, partial(_read, read))
+
+
+def _hear(agent: LazyWaveform | None, user: LazyWaveform | None) -> tuple[Audio | None, Audio | None]:
+    from duologue.audio.wave import Audio
+
+    waves = [None if lazy is None else lazy() for lazy in (agent, user)]
+    sides = [None if wave is None else Audio(wave[0][None], wave[1]) for wave in waves]
+    return sides[0], sides[1]
+
+
+def _read(conversation: Conversation) -> tuple[Audio | None, Audio | None]:
+    from duologue.corpus.sound import read_sound
+
+    sides = [None if side.sound is None else read_sound(side.sound, 0.0, None) for side in conversation.sides]
+    return sides[0], sides[1]
