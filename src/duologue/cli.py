@@ -15,6 +15,9 @@ COMMANDS = Group(
         "score": Verb("score recorded outputs on a benchmark task", "duologue.bench.score:main"),
         "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
         "describe": Verb("timing statistics of two-channel recordings", "duologue.bench.describe:main"),
+        "mine": Verb("cut a two-channel corpus into segments for each axis", "duologue.corpus.mine:main"),
+        "simulate": Verb("make two-channel conversations with human timing", "duologue.corpus.simulate:main"),
+        "encode": Verb("codec tokens of a corpus or of segments, cached on disk", "duologue.corpus.encode:main"),
         "export": Verb("write a model as a folder that upstream's loaders read", "duologue.engine.export:main"),
     },
 )

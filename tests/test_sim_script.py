@@ -1,0 +1,138 @@
+"""Scripts for simulated conversations: cleaned chats, joined into turns, and the user's text files."""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duologue.base.errors import UserError
+from duologue.corpus.chats import Message, clean_chat, spoken_text
+from duologue.corpus.script import MAX_DRIFT, join_messages, load_scripts, read_scripts
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("haha lol thats so funny :)", "that's so funny"),
+        ("u there???", "you there?"),
+        ("sooooo good...  right", "soo good, right"),
+        ("look at https://example.org/x", ""),
+        ("asdkjh$$%%@@!!##^^", ""),
+        (":D", ""),
+        ("I LOVE PIZZAS!!", "I LOVE pizzas!"),
+        ("ok, haha, fine", "okay, fine"),
+    ],
+)
+def test_messages_are_written_as_they_are_said(written: str, said: str) -> None:
+    assert spoken_text(written) == said
+
+
+def chat(lines: list[tuple[str, str]]) -> list[list[dict[str, str]]]:
+    return [[{"text": text, "sender": sender, "timestamp": ""}] for sender, text in lines]
+
+
+def long_chat(extra: str = "") -> list[list[dict[str, str]]]:
+    lines = [("ab"[i % 2], f"this is message number {i} and it has several more words in it") for i in range(14)]
+    return chat([*lines, ("a", extra)])
+
+
+def test_a_good_chat_is_kept_and_its_sides_can_be_exchanged() -> None:
+    kept, swapped = clean_chat(long_chat(), False), clean_chat(long_chat(), True)
+    assert [m.side for m in kept[:4]] == [0, 1, 0, 1]
+    assert [m.side for m in swapped[:4]] == [1, 0, 1, 0]
+    assert [m.text for m in kept] == [m.text for m in swapped]
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        long_chat("what the fuck"),
+        long_chat("caf\u00e9"),
+        chat([("a", f"only one side says this many times {i} and goes on and on") for i in range(20)]),
+        chat([("ab"[i % 2], "buy my very cheap and very good watches now or never") for i in range(20)]),
+        long_chat()[:8],
+        [],
+    ],
+    ids=["offensive", "not ASCII", "one side", "spam", "short", "empty"],
+)
+def test_unfit_chats_are_left_out(spoiled: list[list[dict[str, str]]]) -> None:
+    assert clean_chat(spoiled, False) == []
+
+
+def test_joined_turns_alternate_keep_each_sides_words_in_order_and_stay_near_each_other() -> None:
+    rng = np.random.default_rng(1)
+    messages = [Message(int(rng.random() < 0.5), f"m{i} " + "word " * int(rng.integers(1, 9))) for i in range(200)]
+    turns = join_messages(messages, lambda: float(rng.integers(1, 60)))
+    assert all(a.side != b.side for a, b in pairwise(turns))
+    said = [(t.side, int(w[1:])) for t in turns for w in t.text.split() if w[0] == "m"]
+    for side in (0, 1):
+        own = [i for s, i in said if s == side]
+        written = [i for i, m in enumerate(messages) if m.side == side]
+        assert own == written[: len(own)]
+        assert len(own) > 0.8 * len(written)
+    for turn in turns:
+        numbers = [int(w[1:]) for w in turn.text.split() if w[0] == "m"]
+        # Only a turn's first message may be said without a look at what the other side still has to say.
+        assert all(n <= highest_waiting(said, turn.side, numbers[0], messages) + MAX_DRIFT for n in numbers[1:])
+
+
+def highest_waiting(said: list[tuple[int, int]], side: int, first: int, messages: list[Message]) -> int:
+    """The number of the other side's first message that was not said before message `first`."""
+    before = {n for s, n in said[: said.index((side, first))] if s != side}
+    return next((i for i, m in enumerate(messages) if m.side != side and i not in before), len(messages))
+
+
+def test_longer_turns_are_made_when_longer_ones_are_wanted_and_feedback_is_left_to_the_simulator() -> None:
+    messages = [Message(i % 2, "this has four words" if i % 5 else "oh okay") for i in range(60)]
+    short, long = (join_messages(messages, lambda n=n: n) for n in (4.0, 16.0))  # type: ignore[misc]
+    mean = [np.mean([len(t.text.split()) for t in turns]) for turns in (short, long)]
+    assert mean[0] < 6 < 10 < mean[1]
+    assert not any("okay" in t.text for t in short)
+
+
+def test_a_text_file_is_read_in_an_order_drawn_from_the_seed(tmp_path: Path) -> None:
+    path = tmp_path / "talks.txt"
+    path.write_text("# mine\nA: hello there\nB: hi\nB: how are you\n\n\n" + "a: one\nb: two: three\n\n" * 7)
+    scripts = read_scripts(path)
+    assert [(t.side, t.text) for t in scripts[0].turns] == [(0, "hello there"), (1, "hi. how are you")]
+    assert scripts[1].turns[1].text == "two: three"
+    ids = [[s.id for s in load_scripts(path, seed)] for seed in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
+    assert sorted(ids[2]) == sorted(s.id for s in scripts)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "wrong"),
+    [
+        ("A: hi\nhello there\n", "line 2", "hello there"),
+        ("A: hi\nC: hello\n", "line 2", "C: hello"),
+        ("A: hi\nB: ...\n", "line 2", "without words"),
+        ("B: hi\n\nA: x\n", "line 1", "only one side"),
+        ("\n# nothing\n", "talks.txt", "no conversation"),
+    ],
+)
+def test_mistakes_in_a_text_file_name_the_line(tmp_path: Path, text: str, line: str, wrong: str) -> None:
+    path = tmp_path / "talks.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=wrong) as caught:
+        next(load_scripts(path, 0))
+    assert line in caught.value.place
+
+
+def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "chitchat_dataset", None)
+    with pytest.raises(UserError, match="pip install chitchat-dataset"):
+        next(load_scripts("chitchat", 0))
+
+
+def test_the_shipped_chats_give_the_same_scripts_for_the_same_seed() -> None:
+    pytest.importorskip("chitchat_dataset")
+    scripts, again = load_scripts("chitchat", 3), load_scripts("chitchat", 3)
+    first, second = next(scripts), next(scripts)
+    assert [first, second] == [next(again), next(again)]
+    assert first.id != second.id
+    assert {t.side for t in first.turns} == {0, 1}
