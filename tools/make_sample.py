@@ -3,10 +3,11 @@
 
 A development tool, not part of the package. It needs the extra `simulate`.
 
-    duologue simulate -o /tmp/sample --hours 0.5 --seed 20261121
+    duologue simulate -o /tmp/sample --hours 0.5 --seed 20261121 --knobs.interruptions 3
     python tools/make_sample.py /tmp/sample --out src/duologue/corpus/sample
 
-Which part a conversation belongs to hangs on its name alone: about a third is held out.
+Interruptions come three times as often as between people, so that half an hour holds all situations. Which part a
+conversation belongs to hangs on its name alone: about a third is held out.
 """
 
 from __future__ import annotations
