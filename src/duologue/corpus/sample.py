@@ -1,8 +1,9 @@
 """The sample corpus that comes with the package: half an hour of synthetic two-channel talk, in two parts.
 
 Made by `tools/make_sample.py`, whose recipe stands in `sample/sample.json` with the licences of text and voices. Both
-parts have moshi-finetune's layout (`corpus.readers`): stereo Ogg Opus, left the agent, right the user, and words in
-JSON beside each. The voices are synthetic (Pico), the texts people's chats; timing is drawn from human statistics.
+parts are read as any folder (`corpus.readers.files`): an Ogg Opus file of each side, NAME_agent and NAME_user, and its
+words in JSON beside it. The voices are synthetic (Pico), the texts people's chats; timing is drawn from human
+statistics.
 """
 
 from __future__ import annotations
