@@ -54,8 +54,9 @@ class MiningConfig:
     its words alone; vad: what a detector finds, alone."""
     word_gap_s: float = 0.2
     """Where words stand for speech, those at most this far apart are one stretch of it: an inter-pausal unit."""
-    vad: VadConfig = field(default_factory=VadConfig)
-    """How speech is detected."""
+    vad: VadConfig = field(default_factory=lambda: VadConfig(pad_s=0.0))
+    """How speech is detected. Without padding: silero's 30 ms on either side make every silence 60 ms shorter, and the
+    criteria are lengths of silence (precision and recall of both: `benchmarks/mining_by_ear.py`)."""
 
     def __post_init__(self) -> None:
         if not self.axes:

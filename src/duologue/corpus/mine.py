@@ -105,13 +105,15 @@ def main(config: MineConfig) -> int:
 
 def selection(config: MineConfig) -> MiningConfig:
     """What the options select. Errors: UserError."""
-    from duologue.audio.vad import VadConfig
+    from dataclasses import replace
+
     from duologue.axes import AXES
     from duologue.corpus.candidates import MiningConfig
 
     return MiningConfig(
         axes=config.axes or tuple(AXES), settings=thresholds(config.set), per_axis=config.per_axis, seed=config.seed,
-        context_s=config.context, speech=config.speech, vad=VadConfig(backend=config.vad),
+        context_s=config.context, speech=config.speech,
+        vad=replace(MiningConfig().vad, backend=config.vad),
     )  # fmt: skip
 
 
