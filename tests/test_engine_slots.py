@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ from duologue.engine.engine import FREE, Engine, EngineState
 from duologue.engine.graphs import Outputs, Run
 from duologue.engine.sampling import GREEDY, Sampling
 from duologue.model.config import LMConfig
+from duologue.model.kernels import EAGER, Kernels, compiled, length_of
 from test_engine_parity import PAIRED, random_user, talk
 from test_model_conditions import QUALITY
 from test_model_parity import random_model
@@ -244,6 +247,34 @@ def test_replayed_frames_equal_run_ones(bonus: float) -> None:
             found.append((step.tokens.clone(), step.text_logits.clone()))
         assert torch.equal(found[0][0], found[1][0])
         torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_kernels_say_the_same() -> None:
+    torch.manual_seed(0)
+    x, alpha = torch.randn(3, 32), torch.rand(1, 1, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, while it compiles
+        quick = compiled()
+        torch.testing.assert_close(quick.norm(x, alpha, length_of(alpha)), EAGER.norm(x, alpha, length_of(alpha)))
+        torch.testing.assert_close(quick.gate(x), EAGER.gate(x))
+
+
+def test_the_kernels_that_are_given_are_used() -> None:
+    used: list[str] = []
+
+    def norm(x: torch.Tensor, alpha: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+        used.append("norm")
+        return EAGER.norm(x, alpha, least)
+
+    def gate(x: torch.Tensor) -> torch.Tensor:
+        used.append("gate")
+        return EAGER.gate(x)
+
+    engine = Engine(random_model(PAIRED), 1, kernels=Kernels(norm, gate))
+    engine.step(engine.initial_state(), random_user(PAIRED, 1, 1)[:, :, 0])
+    layers = PAIRED.num_layers + 3 * PAIRED.depformer_num_layers
+    assert (used.count("norm"), used.count("gate")) == (2 * layers + 1, layers)
 
 
 class TestMistakes:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from duologue.engine.graphs import Capture, FrameGraphs, Inputs, capture_cuda
 from duologue.engine.sampling import Sampling, Settings, chances
+from duologue.model.kernels import EAGER, Kernels
 from duologue.model.lm import DuplexLM
 from duologue.model.memory import LMState
 from duologue.model.stream import StreamLM
@@ -86,19 +87,21 @@ class Engine:
         frames: the longest conversation, where it is shorter than the context and memory matters.
         write_user: also write the user's streams (models whose depth transformer does), where they are not given.
         int8_memory: remember keys and values in 8 bits: half the memory of bf16, and slower.
+        kernels: what layers use between their matrices; `kernels.compiled()` fuses them.
         capture: how frames are captured and replayed; "auto": as CUDA graphs on CUDA, not at all on a CPU.
     """
 
     def __init__(
         self, lm: DuplexLM, slots: int, *, frames: int | None = None, write_user: bool = False,
-        int8_memory: bool = False, capture: Capture | Literal["auto"] | None = "auto",
+        int8_memory: bool = False, kernels: Kernels = EAGER,
+        capture: Capture | Literal["auto"] | None = "auto",
     ) -> None:  # fmt: skip
         if slots < 1:
             raise ValueError(f"{slots} slots")
         c = lm.config
         if write_user and (c.dep_q <= c.agent_streams or c.user_lag):
             raise ValueError("this model does not write the user's streams")
-        self.config, self.slots, self.stream = c, slots, StreamLM(lm)
+        self.config, self.slots, self.stream = c, slots, StreamLM(lm, kernels)
         self.device = self.stream.device
         self.audio_streams = c.dep_q if write_user else c.agent_streams
         written = 1 + self.audio_streams

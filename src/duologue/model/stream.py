@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duologue.codec.layout import lay_out
-from duologue.model.layers import NORM_EPS, Attention, Gating, Layer
+from duologue.model.kernels import EAGER, Kernels, length_of
+from duologue.model.layers import Attention, Gating, Layer
 from duologue.model.lm import DuplexLM
 from duologue.model.memory import LMState, Place
 
@@ -37,8 +38,8 @@ class StreamLM:
     turned (`codec.layout`); the parameters stay the same objects.
     """
 
-    def __init__(self, model: DuplexLM) -> None:
-        self.model, self.config = model, model.config
+    def __init__(self, model: DuplexLM, kernels: Kernels = EAGER) -> None:
+        self.model, self.config, self._kernels = model, model.config, kernels
         c = self.config
         lay_out(model)
         self.table = _pack([model.text_emb.weight, *(e.weight for e in model.emb)])  # type: ignore[list-item]
@@ -46,12 +47,12 @@ class StreamLM:
         sizes = [c.text_card + 1] + [c.card + 1] * c.n_q
         self._first = torch.tensor([sum(sizes[:k]) for k in range(len(sizes))], device=self.device)
         self._nothing = len(self.table) - 1
-        self._least = _least(model.out_norm.alpha)
-        self._layers = [_Block(layer) for layer in model.transformer.layers]
+        self._least = length_of(model.out_norm.alpha)
+        self._layers = [_Block(layer, kernels) for layer in model.transformer.layers]
         self._deep: list[list[_Block]] = []  # for each set of weights, all layers
         if c.dep_q:
             sets = range(1 + max(c.depth_schedule))
-            self._deep = [[_Block(layer, i) for layer in model.depformer.layers] for i in sets]
+            self._deep = [[_Block(layer, kernels, i) for layer in model.depformer.layers] for i in sets]
         head = c.dim // c.num_heads
         self._rates = None
         if c.positional_embedding == "rope":
@@ -123,7 +124,7 @@ class StreamLM:
             y = F.scaled_dot_product_attention(q[:, :, None], keys, values, mask, enable_gqa=block.grouped)
             x = block.feed(_add(x, block.out, y.flatten(1)))
         steps.add_(1 if active is None else active.long())
-        hidden = _norm(x, self.model.out_norm.alpha, self._least)
+        hidden = self._kernels.norm(x, self.model.out_norm.alpha, self._least)
         return hidden, self.model.text_linear(hidden)
 
     def prefill(self, tokens: Tensor, state: LMState, rows: Sequence[int], *, condition: Tensor | None = None) -> None:
@@ -226,7 +227,7 @@ class DepthPass:
 class _Block:
     """A layer with one of its sets of weights, on rows [N, D] that are one step each."""
 
-    def __init__(self, layer: nn.Module, index: int = 0) -> None:
+    def __init__(self, layer: nn.Module, kernels: Kernels, index: int = 0) -> None:
         assert isinstance(layer, Layer)
         attention: Attention = layer.self_attn
         which = min(index, len(attention.in_projs) - 1)
@@ -237,12 +238,13 @@ class _Block:
         self.grouped = attention.heads != attention.kv_heads
         self.norm1, self.norm2 = layer.norm1.alpha, layer.norm2.alpha
         self.wide, self.narrow = gating.linear_in, gating.linear_out
-        self.least = _least(self.norm1)
+        self.least = length_of(self.norm1)
+        self.kernels = kernels
 
     def project(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries [N, heads, head], keys and values [N, 2, kv heads, head] of rows [N, D], turned to their places."""
         heads, kv_heads = self.heads, self.kv_heads
-        y = self.into(_norm(x, self.norm1, self.least)).view(len(x), heads + 2 * kv_heads, -1)
+        y = self.into(self.kernels.norm(x, self.norm1, self.least)).view(len(x), heads + 2 * kv_heads, -1)
         if turn is not None:
             both = y[:, : heads + kv_heads]
             pairs = torch.view_as_complex(both.float().unflatten(-1, (-1, 2)))
@@ -254,8 +256,7 @@ class _Block:
 
     def feed(self, x: Tensor) -> Tensor:
         """Rows after the feed-forward."""
-        gate, value = self.wide(_norm(x, self.norm2, self.least)).chunk(2, dim=-1)
-        return _add(x, self.narrow, F.silu(gate) * value)
+        return _add(x, self.narrow, self.kernels.gate(self.wide(self.kernels.norm(x, self.norm2, self.least))))
 
 
 def _pack(weights: Sequence[nn.Parameter]) -> Tensor:
@@ -278,19 +279,6 @@ def _pack(weights: Sequence[nn.Parameter]) -> Tensor:
             weight.data = table[begin : begin + len(weight)]
             begin += len(weight)
     return table
-
-
-def _norm(x: Tensor, alpha: Tensor, least: Tensor) -> Tensor:
-    """`RMSNorm` of rows [N, D], in fewer calls on a CPU in float32; `least` is its epsilon as a length."""
-    dim = x.shape[-1]
-    if x.dtype != torch.float32 or x.is_cuda:
-        return F.rms_norm(x.float(), (dim,), alpha.view(-1).float(), NORM_EPS).to(x.dtype)
-    length = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), least)
-    return (x / length.mul_(1 / math.sqrt(dim))).mul_(alpha.view(-1))
-
-
-def _least(alpha: Tensor) -> Tensor:
-    return alpha.new_tensor(math.sqrt(alpha.numel() * NORM_EPS), dtype=torch.float32)
 
 
 def _add(x: Tensor, layer: nn.Module, y: Tensor) -> Tensor:
