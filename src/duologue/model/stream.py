@@ -24,7 +24,7 @@ from duologue.model.layers import Attention, Gating, Layer
 from duologue.model.lm import DuplexLM
 from duologue.model.memory import LMState, Place
 
-PLACES = 64
+PLACES = 32
 """Attention over several rows looks at a multiple of this many places, so that a row's sums do not hang on others."""
 EVERY = slice(None)
 CHUNK = 256
