@@ -34,6 +34,12 @@ def test_its_content_is_what_its_record_says() -> None:
     assert sum(path.stat().st_size for path in sample_folder().rglob("*") if path.is_file()) < 8e6
 
 
+def test_the_licence_of_its_texts_comes_with_it() -> None:
+    notice = (sample_folder() / "NOTICE").read_text()
+    assert "MIT License" in notice
+    assert "chitchat-dataset" in notice
+
+
 def test_both_sides_words_are_where_their_sound_is() -> None:
     for part in ("train", "heldout"):
         conversation = conversations(part)[0]

@@ -7,7 +7,8 @@ A development tool, not part of the package. It needs the extra `simulate`.
     python tools/make_sample.py /tmp/sample --out src/duologue/corpus/sample
 
 Interruptions come three times as often as between people, so that half an hour holds all situations. Which part a
-conversation belongs to hangs on its name alone: about a third is held out.
+conversation belongs to hangs on its name alone: about a third is held out. Ogg streams have random numbers, so the
+bytes (and the recorded hash) change from run to run; the sound does not.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("corpus", type=Path, help="what `duologue simulate` wrote")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
-    if options.out.exists():
-        shutil.rmtree(options.out)
+    for old in (options.out / part for part in ("train", "heldout")):  # the NOTICE stays
+        if old.exists():
+            shutil.rmtree(old)
     seconds: dict[str, list[float]] = {"train": [], "heldout": []}
     for line in (options.corpus / "data.jsonl").read_text().splitlines():
         source = options.corpus / json.loads(line)["path"]
