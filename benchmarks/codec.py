@@ -9,16 +9,14 @@ Needs the parity oracle, as `make test` installs it. Speed is in seconds of audi
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from beside import fastest, oracle
 from duologue.base.files import write_json
 from duologue.codec.checkpoint import lay_out
 from duologue.codec.mimi import Mimi
@@ -65,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def upstream(ours: Mimi) -> nn.Module:
     """moshi's Mimi with the same weights."""
-    os.environ["NO_TORCH_COMPILE"] = "1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it was made for an older torch
+    with oracle():
         from moshi.models.loaders import get_mimi
 
         model: nn.Module = get_mimi(None, num_codebooks=ours.n_codebooks)
@@ -102,17 +98,6 @@ def live(what: str, codec: nn.Module, parts: Sequence[Tensor]) -> None:
     with codec.streaming(len(parts[0])):
         for part in parts:
             step(part)
-
-
-def fastest(mine: Task, other: Task, repeats: int) -> list[float]:
-    """Seconds of the fastest run of each; they take turns, so that both meet the machine in the same moods."""
-    best = [float("inf")] * 2
-    for _ in range(repeats + 1):
-        for i, task in enumerate((mine, other)):
-            start = time.perf_counter()
-            task()
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from beside import oracle
 from duologue.base.files import write_json
 from duologue.engine.engine import Engine
 from duologue.engine.sampling import GREEDY, Sampling
@@ -111,9 +110,7 @@ def divergence(model: DuplexLM, other: DuplexLM) -> float:
 
 
 def theirs(model: DuplexLM, slots: int) -> Callable[[torch.Tensor], object]:
-    os.environ["NO_TORCH_COMPILE"] = "1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with oracle():
         from moshi.models.lm import LMGen, LMModel
     upstream = LMModel(**kyutai_config(model.config)).eval()
     upstream.load_state_dict(model.state_dict())

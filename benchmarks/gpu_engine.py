@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from beside import oracle
 from duologue.base.files import write_json
 from duologue.engine.engine import Engine
 from duologue.engine.sampling import Sampling
@@ -99,9 +98,7 @@ def sounded(codec: Any, slots: int, frames: int) -> dict[str, float]:
 
 def upstream(model: DuplexLM, frames: int) -> float:
     """Median seconds of a frame of moshi's LMGen on the same weights."""
-    os.environ["NO_TORCH_COMPILE"] = "1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with oracle():
         from moshi.models.lm import LMGen, LMModel
     like = model.text_linear.weight
     with torch.device("meta"):

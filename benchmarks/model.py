@@ -9,16 +9,14 @@ Needs the parity oracle, as `make test` installs it. Weights are random.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from beside import fastest, oracle
 from duologue.base.files import write_json
 from duologue.model.config import LMConfig, kyutai_config
 from duologue.model.lm import DuplexLM
@@ -80,9 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def upstream(config: LMConfig) -> nn.Module:
     """moshi's model of the same shape."""
-    os.environ["NO_TORCH_COMPILE"] = "1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it was made for an older torch
+    with oracle():
         from moshi.models.lm import LMModel
 
         model: nn.Module = LMModel(**kyutai_config(config))
@@ -102,17 +98,6 @@ def learnt_ours(model: DuplexLM, codes: Tensor, depth_steps: int | None = None) 
 def learnt_theirs(model: nn.Module, codes: Tensor) -> None:
     out = model(codes)
     (out.text_logits.square().mean() + out.logits.nan_to_num(0).square().mean()).backward()
-
-
-def fastest(mine: Callable[[], object], other: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of the fastest run of each; they take turns, so that both meet the machine in the same moods."""
-    best = [float("inf")] * 2
-    for _ in range(repeats + 1):
-        for i, task in enumerate((mine, other)):
-            start = time.perf_counter()
-            task()
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best
 
 
 if __name__ == "__main__":
