@@ -125,7 +125,7 @@ def test_mistakes_in_a_text_file_name_the_line(tmp_path: Path, text: str, line: 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "chitchat_dataset", None)
-    with pytest.raises(UserError, match="pip install chitchat-dataset"):
+    with pytest.raises(UserError, match=r"pip install 'duologue\[simulate\]'"):
         next(load_scripts("chitchat", 0))
 
 

@@ -213,13 +213,14 @@ def _read_ctm(path: AnyPath) -> Iterator[Word]:
         recordings.add((fields[0], fields[1]))
         if len(recordings) > 1:
             raise UserError("a second recording or channel begins", place=place, mend="give a file of one speaker")
-        start, length = (_ctm_number(field, place) for field in fields[2:4])
+        start, length = (seconds_of(field, place) for field in fields[2:4])
         if length < 0:
             raise UserError(f"duration {length} is negative", place=place, mend="mend this line")
         yield Word(fields[4], start, start + length)
 
 
-def _ctm_number(text: str, place: str) -> float:
+def seconds_of(text: str, place: str) -> float:
+    """A time in a line of text. Errors: UserError, not a finite number."""
     try:
         number = float(text)
     except ValueError:

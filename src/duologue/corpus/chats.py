@@ -62,7 +62,7 @@ def chats(rng: np.random.Generator) -> Iterator[tuple[str, list[Message]]]:
         text = (files("chitchat_dataset") / "dataset.json").read_text(encoding="utf-8")  # its own reader leaves it open
     except ImportError:
         raise UserError(
-            "the package chitchat-dataset is not installed", place="chitchat", mend="pip install chitchat-dataset"
+            "the package chitchat-dataset is not installed", place="chitchat", mend="pip install 'duologue[simulate]'"
         ) from None
     dataset: dict[str, Any] = json.loads(text)
     ids = sorted(dataset)

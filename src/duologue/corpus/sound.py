@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,16 +194,16 @@ def _bytes(ref: SoundRef) -> Iterator[BinaryIO]:
         raise UserError(f"cannot be read: {error.strerror}", place=ref.path, mend="check its permissions") from None
 
 
-class _Sound:
-    """An open sound; `read` decodes frames [first, last) of one channel to float32 [n]."""
+class _Sound(Protocol):
+    """An open sound."""
 
     info: SoundInfo
 
     def read(self, first: int, last: int, channel: int) -> NDArray[np.float32]:
-        raise NotImplementedError
+        """Decode frames [first, last) of one channel to float32 [n]."""
 
 
-class _Sphere(_Sound):
+class _Sphere:
     def __init__(self, file: BinaryIO, place: str) -> None:
         self._file, self._header = file, read_sphere_header(file, place)
         h = self._header
@@ -214,7 +214,7 @@ class _Sphere(_Sound):
         return samples
 
 
-class _Libsndfile(_Sound):
+class _Libsndfile:
     def __init__(self, file: BinaryIO, place: str) -> None:
         import soundfile
 

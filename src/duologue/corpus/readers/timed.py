@@ -6,11 +6,11 @@ tells speech and no words, so that its words are ""; TextGrid and WebVTT tell wo
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from duologue.audio.words import seconds_of
 from duologue.base.errors import UserError
 from duologue.base.files import read_text
 from duologue.dialogue.timeline import Word
@@ -32,7 +32,7 @@ def read_rttm(path: Path) -> Said:
             continue
         if len(fields) < 8:
             raise UserError(f"{line[:60]!r} has under 8 fields", place=place, mend="mend this line")
-        start, length = _number(fields[3], place), _number(fields[4], place)
+        start, length = seconds_of(fields[3], place), seconds_of(fields[4], place)
         said.setdefault(fields[7], []).append(Word("", start, start + length))
     return said
 
@@ -46,7 +46,7 @@ def read_ctm(path: Path) -> Said:
             raise UserError(
                 f"{line[:60]!r} has under 5 fields", place=place, mend="recording channel start duration word"
             )
-        start, length = _number(fields[2], place), _number(fields[3], place)
+        start, length = seconds_of(fields[2], place), seconds_of(fields[3], place)
         said.setdefault(fields[1], []).append(Word(fields[4], start, start + length))
     return said
 
@@ -144,16 +144,6 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip() and not line.startswith((";;", "#")):
             yield f"{path}, line {number}", line
-
-
-def _number(text: str, place: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{text!r} is not a number of seconds", place=place, mend="mend this line")
-    return number
 
 
 def _clock(text: str) -> float:
