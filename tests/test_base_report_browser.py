@@ -74,7 +74,7 @@ class Browser:
             message["sessionId"] = self.session
         os.write(self.to_browser, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self.receive()
+            answer = self.receive(patience=90)
             if answer.get("id") == number:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
@@ -102,19 +102,26 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Wait, at most 10 s, until a JavaScript expression is true."""
+        """Wait, at most 60 s on a busy machine, until a JavaScript expression is true."""
         done = self.js(
             "new Promise((resolve) => { const began = performance.now(); const look = () => {"
-            f" if ({condition}) resolve(true); else if (performance.now() - began > 10000) resolve(false);"
+            f" if ({condition}) resolve(true); else if (performance.now() - began > 60000) resolve(false);"
             " else setTimeout(look, 10); }; look(); })"
         )
         assert done, f"never true: {condition}"
 
     def click(self, element: str, across: float = 0.5) -> None:
-        """Click the element that a JavaScript expression gives, `across` of its width from its left."""
+        """Click the element that a JavaScript expression gives, `across` of its width from its left.
+
+        Cards that come into view are built and push others down, so the place is asked for until it stays.
+        """
         x, y = self.js(
-            f"(() => {{ const e = {element}; e.scrollIntoView({{block: 'center'}});"
-            f" const b = e.getBoundingClientRect(); return [b.left + b.width * {across}, b.top + b.height / 2]; }})()"
+            f"(async () => {{ const e = {element}; let old = null;"
+            " const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));"
+            " for (let still = 0; still < 3; ) { e.scrollIntoView({block: 'center'}); await frame(); await frame();"
+            f" const b = e.getBoundingClientRect(), at = [b.left + b.width * {across}, b.top + b.height / 2];"
+            " still = old && at[0] === old[0] && at[1] === old[1] ? still + 1 : 0; old = at; }"
+            " return old; })()"
         )
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
