@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_models import TINY, noise, random_codec
-from duologue.codec import mimi
+from duologue.codec import split
 from duologue.codec.mimi import Mimi
 from duologue.codec.stream import CodecState, clone_state, keep_rows
 
@@ -43,7 +43,7 @@ def test_long_signals_are_taken_in_parts_and_in_blocks(monkeypatch: pytest.Monke
     codec, audio = random_codec(), noise(2, 1, FRAME * 150 + 5)
     parts = [(codec.encode(audio), codec.decode(codec.encode(audio)).detach())]
     for chunk, block in ((14, 256), (10**6, 7)):
-        monkeypatch.setitem(mimi.CHUNK, "cpu", chunk)
+        monkeypatch.setitem(split.CHUNK, "cpu", chunk)
         monkeypatch.setattr("duologue.codec.transformer.BLOCK", block)
         with torch.no_grad():
             codes = codec.encode(audio)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from duologue.codec.mimi import Mimi
+from duologue.codec.spectral import SpectralCodec, SpectralConfig
 from duologue.model.initial import initial_tensor, random_lm
 from duologue.model.lm import DuplexLM
 from duologue.model.presets import FOUR_SETS, PRESETS, codebooks
@@ -25,7 +26,8 @@ def parameters(name: str, schedule: tuple[int, ...] | None = None) -> int:
 
 def codec_values(name: str) -> int:
     with torch.device("meta"):
-        codec = Mimi(PRESETS[name].codec, 8)
+        shape = PRESETS[name].codec
+        codec = SpectralCodec(shape, 8) if isinstance(shape, SpectralConfig) else Mimi(shape, 8)
     return sum(x.numel() for x in codec.state_dict().values())
 
 

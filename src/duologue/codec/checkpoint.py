@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from duologue.base.compute import pick_device
+from duologue.base.config import from_dict, to_dict
 from duologue.base.errors import UserError
 from duologue.base.files import read_json, write_json
 from duologue.codec.config import MimiConfig, from_kyutai, from_transformers, to_kyutai
@@ -17,21 +20,26 @@ from duologue.codec.interface import Codec
 from duologue.codec.layout import lay_out
 from duologue.codec.mimi import Mimi
 from duologue.codec.names import joined, names_on_disk
+from duologue.codec.spectral import SpectralCodec, SpectralConfig
+from duologue.codec.split import SplitCodec
 from duologue.codec.weights import Shape, open_weights, save_tensors
 
 NAME, CONFIG = "mimi.safetensors", "config.json"
-KNOWN = (NAME, "tokenizer-*.safetensors", "mimi*.safetensors", "model.safetensors")
+SPECTRAL = "spectral"
+"""What `architecture` says in the shape of a spectral codec."""
+KNOWN = (NAME, "codec.safetensors", "tokenizer-*.safetensors", "mimi*.safetensors", "model.safetensors")
 """What a codec's file is called in a folder whose config.json does not say, in the order of preference."""
 
 
 def load_codec(
-    path: str | Path, *, device: str = "auto", n_codebooks: int | None = None, config: MimiConfig | None = None
-) -> Codec:
+    path: str | Path, *, device: str = "auto", n_codebooks: int | None = None,
+    config: MimiConfig | SpectralConfig | None = None,
+) -> Codec:  # fmt: skip
     """Load a codec, always in float32.
 
     Args:
         path: Kyutai's file (tokenizer-e351c8d8-checkpoint125.safetensors), a folder that holds one, a folder of
-            transformers' MimiModel (kyutai/mimi), or a research package (.pt).
+            transformers' MimiModel (kyutai/mimi), a research package (.pt), or what `save_codec` wrote.
         device: "auto", "cpu", "cuda", "cuda:1".
         n_codebooks: how many codebooks `encode` uses; 8 if None, or all where there are fewer.
         config: the codec's shape. Without it NAME.json beside NAME.safetensors says it, in Kyutai's form, or
@@ -40,7 +48,11 @@ def load_codec(
     Raises:
         UserError: no such file, a broken one, or weights of another shape (the key, what was expected, what was found).
     """
-    return load_mimi(path, device=device, n_codebooks=n_codebooks, config=config)
+    place = _codec_file(Path(path))
+    shape = config or _config_of(place)
+    if isinstance(shape, SpectralConfig):
+        return _load(SpectralCodec(shape, n_codebooks), place, device)
+    return load_mimi(place, device=device, n_codebooks=n_codebooks, config=shape)
 
 
 def load_mimi(
@@ -48,11 +60,20 @@ def load_mimi(
 ) -> Mimi:
     """`load_codec`, for those who need Mimi itself, such as its training. Arguments and errors are the same."""
     place = _codec_file(Path(path))
-    model = Mimi(config or _config_of(place), n_codebooks)
+    shape = config or _config_of(place)
+    if isinstance(shape, SpectralConfig):
+        raise UserError("is no Mimi but a spectral codec", place=place, mend="load it with load_codec")
+    return _load(Mimi(shape, n_codebooks), place, device)
+
+
+AnyCodec = TypeVar("AnyCodec", Mimi, SpectralCodec)
+
+
+def _load(model: AnyCodec, place: Path, device: str) -> AnyCodec:
     files, state = open_weights(place), model.state_dict()
-    names = names_on_disk(state, files.shapes)
+    names = names_on_disk(state, files.shapes) if isinstance(model, Mimi) else {name: (name,) for name in state}
     _check({name: tuple(x.shape) for name, x in state.items()}, names, files.shapes, place)
-    heads = model.config.transformer.num_heads
+    heads = model.config.transformer.num_heads if isinstance(model, Mimi) else 1
     for name, parts in names.items():
         state[name].copy_(joined([files.read(part) for part in parts], heads))
     model = model.to(pick_device(device)).eval()
@@ -60,22 +81,40 @@ def load_mimi(
     return model
 
 
-def save_codec(codec: Mimi, path: str | Path) -> Path:
-    """Write a codec so that moshi's loaders.get_mimi reads it, atomically.
+def save_codec(codec: SplitCodec, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a codec, atomically: Mimi so that moshi's loaders.get_mimi reads it.
 
     Args:
         codec: the codec.
         path: a .safetensors file, or a folder, in which it will be mimi.safetensors. Its shape goes into a .json file
             of the same name beside it: what config.json of a model calls mimi_config_name.
+        dtype: of the numbers on disk; codebooks, which are sums and counts, stay in float32.
 
     Returns:
         the file written.
     """
     target = Path(path)
     file = target if target.suffix == ".safetensors" else target / NAME
-    save_tensors(file, codec.state_dict())
-    write_json(file.with_suffix(".json"), to_kyutai(codec.config))
+    state = codec.state_dict()
+    save_tensors(file, {name: x if "_codebook" in name else x.to(dtype) for name, x in state.items()})
+    write_json(file.with_suffix(".json"), describe(codec.shape))
     return file
+
+
+def describe(shape: object) -> dict[str, Any]:
+    """A codec's shape as JSON: Kyutai's form for Mimi. `read_shape` reads it."""
+    if isinstance(shape, MimiConfig):
+        return to_kyutai(shape)
+    assert isinstance(shape, SpectralConfig)
+    return {"architecture": SPECTRAL} | to_dict(shape)
+
+
+def read_shape(path: Path) -> MimiConfig | SpectralConfig:
+    """The shape of a codec in a JSON file. Errors: UserError, a field that no codec has, or a value it cannot have."""
+    values = _object(path, required=True)
+    if values.get("architecture") != SPECTRAL:
+        return from_kyutai(values, path)
+    return from_dict(SpectralConfig, {k: v for k, v in values.items() if k != "architecture"}, place=path)
 
 
 def _codec_file(place: Path) -> Path:
@@ -94,17 +133,17 @@ def _codec_file(place: Path) -> Path:
     raise UserError("holds no codec that is known", place=place, mend="name the codec's .safetensors file itself")
 
 
-def _config_of(file: Path) -> MimiConfig:
+def _config_of(file: Path) -> MimiConfig | SpectralConfig:
     """The shape of the codec in a file, by the JSON beside it."""
     own, beside = file.with_suffix(".json"), file.with_name(CONFIG)
     if own != beside and own.is_file():
-        return from_kyutai(_object(own), own)
+        return read_shape(own)
     values = _object(beside)
     if _is_transformers(beside):
         return from_transformers(values, beside)
     named = values.get("mimi_config_name")
     if isinstance(named, str) and values.get("mimi_name") == file.name:
-        return from_kyutai(_object(file.with_name(named), required=True), file.with_name(named))
+        return read_shape(file.with_name(named))
     return MimiConfig()
 
 

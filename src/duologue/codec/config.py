@@ -47,6 +47,16 @@ class MimiConfig:
             raise ValueError(f"dimension {self.seanet.dimension} does not divide into {heads}")
 
     @property
+    def channels(self) -> int:
+        """Channels of the sound."""
+        return self.seanet.channels
+
+    @property
+    def delay(self) -> int:
+        """Samples by which decoded sound is behind what was encoded: none."""
+        return 0
+
+    @property
     def hop(self) -> int:
         """Samples of a latent step of SEANet: the product of its strides."""
         return math.prod(self.seanet.ratios)

@@ -116,6 +116,12 @@ class SplitQuantizer(nn.Module):
         latent = self.rvq_first.decode(codes[:, :1])
         return latent if codes.shape[1] == 1 else latent + self.rvq_rest.decode(codes[:, 1:])
 
+    def through(self, x: Tensor) -> Quantized:
+        """A latent [B, outer, T] past the codebooks, as if each entry were what is asked for: before they begin."""
+        first, rest = (part.output_proj(part.input_proj(x)) for part in (self.rvq_first, self.rvq_rest))
+        none = x.new_zeros(())
+        return Quantized(first + rest, x.new_zeros(len(x), 0, x.shape[-1], dtype=torch.long), none, none, first)
+
     def train_step(
         self, x: Tensor, n_q: int, *, learn: Learning | None = None, step: int = 0,
         generator: torch.Generator | None = None,

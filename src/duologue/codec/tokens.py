@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from duologue.base.errors import UserError
+from duologue.codec.split import encodes
 from duologue.codec.weights import save_tensors
 
 VERSION = 1
@@ -25,7 +27,7 @@ class TokenHeader:
     """Where codes come from, and what their rows are."""
 
     codec: str
-    """Hash of the codec's weights (`weights_hash`)."""
+    """Hash of the codec's weights that codes depend on (`codes_hash`)."""
     model: str = ""
     """Hash of the language model's weights; empty for codes of a recording."""
     agent_streams: int = 8
@@ -42,8 +44,17 @@ class TokenHeader:
 
 def weights_hash(model: nn.Module) -> str:
     """A hash of all weights and buffers, 16 hex digits: equal for equal weights, whatever their device."""
+    return _hash(model.state_dict())
+
+
+def codes_hash(codec: nn.Module) -> str:
+    """The same of all in a codec that its codes depend on: equal for codecs that only decode differently."""
+    return _hash({name: tensor for name, tensor in codec.state_dict().items() if encodes(name)})
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from duologue.base.compute import pick_device, pick_dtype
 from duologue.codec.config import MimiConfig
 from duologue.codec.mimi import Mimi
+from duologue.codec.spectral import SpectralCodec, SpectralConfig
 from duologue.model.checkpoint import FLOAT32
 from duologue.model.config import LMConfig
 from duologue.model.lm import DuplexLM
@@ -48,7 +49,9 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     return nn.init.trunc_normal_(torch.empty(shape), 0.0, std, -3 * std, 3 * std, generator=generator)
 
 
-def random_codec(config: MimiConfig, n_codebooks: int, seed: int = 0, *, device: str = "auto") -> Mimi:
+def random_codec(
+    config: MimiConfig | SpectralConfig, n_codebooks: int, seed: int = 0, *, device: str = "auto"
+) -> Mimi | SpectralCodec:
     """A codec that has learned nothing, but whose codes follow its input and whose speech is about as loud.
 
     Convolutions keep the size of what passes through them, and codebooks have about the size of the latent; torch's own
@@ -56,7 +59,11 @@ def random_codec(config: MimiConfig, n_codebooks: int, seed: int = 0, *, device:
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        codec = Mimi(config, n_codebooks)
+        codec: Mimi | SpectralCodec
+        if isinstance(config, SpectralConfig):
+            codec = SpectralCodec(config, n_codebooks)
+        else:
+            codec = Mimi(config, n_codebooks)
         for module in codec.modules():
             if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
                 turned = isinstance(module, nn.ConvTranspose1d)
@@ -64,6 +71,12 @@ def random_codec(config: MimiConfig, n_codebooks: int, seed: int = 0, *, device:
                 module.weight.normal_(0, 1 / math.sqrt(inputs / (module.stride[0] if turned else 1)))
                 if module.bias is not None:
                     module.bias.zero_()
+        if isinstance(codec, SpectralCodec):
+            for module in codec.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight.normal_(0, 1 / math.sqrt(module.in_features))
+                    module.bias.zero_()
+            codec.head.out.weight.mul_(0.1 * math.sqrt(codec.head.out.in_features))  # else it could not be heard
         for name, x in codec.state_dict().items():
             if name.endswith("embedding_sum"):
                 x.normal_(0, ENTRY)

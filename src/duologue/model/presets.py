@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from duologue.codec.config import MimiConfig
 from duologue.codec.seanet import SEANetConfig
+from duologue.codec.spectral import SpectralConfig
 from duologue.codec.transformer import TransformerConfig
 from duologue.model.config import LMConfig
 
@@ -34,7 +35,7 @@ class Preset:
 
     lm: LMConfig
     """The language model."""
-    codec: MimiConfig
+    codec: MimiConfig | SpectralConfig
     """The codec whose codes it reads and writes."""
 
     @property
@@ -63,11 +64,7 @@ PRESETS: Mapping[str, Preset] = {
             card=512, text_card=2048, dim=320, num_layers=7, num_heads=5, context=1000, depformer_dim=192,
             depformer_num_layers=3, depformer_num_heads=3, depformer_weights_per_step_schedule=SEMANTIC_APART,
         ),
-        codec=MimiConfig(
-            seanet=SEANetConfig(dimension=256, n_filters=16),
-            transformer=TransformerConfig(num_layers=4, num_heads=4, dim_feedforward=1024, context=100),
-            n_q=8, bins=512, quantizer_dim=64,
-        ),
+        codec=SpectralConfig(),
     ),
     "tiny": Preset(
         lm=LMConfig(
