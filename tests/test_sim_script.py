@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from duologue.base.errors import UserError
+from duologue.corpus import script as script_module
+from duologue.corpus import simulate
 from duologue.corpus.chats import Message, clean_chat, spoken_text
-from duologue.corpus.script import MAX_DRIFT, join_messages, load_scripts, read_scripts
+from duologue.corpus.script import MAX_DRIFT, held_out, join_messages, load_scripts, read_scripts
+from duologue.corpus.simulate import SimulateConfig, jobs
 
 
 @pytest.mark.parametrize(
@@ -136,3 +140,75 @@ def test_the_shipped_chats_give_the_same_scripts_for_the_same_seed() -> None:
     assert [first, second] == [next(again), next(again)]
     assert first.id != second.id
     assert {t.side for t in first.turns} == {0, 1}
+
+
+@pytest.fixture
+def many_chats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred chats whose turns are as long as the random numbers say."""
+
+    def chats(rng: np.random.Generator):
+        for i in rng.permutation(200):
+            yield f"chitchat/{i}", [Message(k % 2, f"number {k} of many more words") for k in range(120)]
+
+    monkeypatch.setattr(script_module, "chats", chats)
+
+
+@pytest.mark.usefixtures("many_chats")
+def test_training_and_held_out_chats_share_none_and_are_all_together_in_their_order() -> None:
+    whole, train, kept = (list(load_scripts("chitchat", 0, part)) for part in ("all", "training", "held-out"))
+    assert len(whole) > len(train) > 5 * len(kept) > 0
+    assert train == [s for s in whole if not held_out(s)]
+    assert kept == [s for s in whole if held_out(s)]
+    # The part that a chat belongs to stays: another seed, another order, other turns.
+    assert {s.id for s in load_scripts("chitchat", 1, "held-out")} == {s.id for s in kept}
+
+
+def test_which_chats_are_held_out_never_changes() -> None:
+    ids = [f"chitchat/{i}" for i in range(60)]
+    kept = [s.id for s in (script_module.Script(id=i, turns=(), source="chitchat") for i in ids) if held_out(s)]
+    assert kept == [
+        "chitchat/16",
+        "chitchat/27",
+        "chitchat/29",
+        "chitchat/35",
+        "chitchat/45",
+        "chitchat/48",
+        "chitchat/59",
+    ]
+
+
+@pytest.mark.usefixtures("many_chats")
+def test_simulated_conversations_are_made_of_what_may_be_trained_on(tmp_path: Path) -> None:
+    first = jobs(SimulateConfig(out=tmp_path, hours=1))
+    assert not any(held_out(job.script) for job in islice(first, 400))  # more than a lap
+    kept = jobs(SimulateConfig(out=tmp_path, hours=1, scripts="held-out"))
+    assert all(held_out(job.script) for job in islice(kept, 30))
+    whole = jobs(SimulateConfig(out=tmp_path, hours=1, scripts="all"))
+    assert any(held_out(job.script) for job in islice(whole, 200))
+
+
+def test_a_text_file_is_not_split(tmp_path: Path) -> None:
+    path = tmp_path / "talks.txt"
+    path.write_text("A: hello there\nB: hi\n\n" * 100)
+    assert sum(held_out(s) for s in read_scripts(path)) > 0
+    assert sorted(s.id for s in load_scripts(path, 0, "training")) == sorted(s.id for s in read_scripts(path))
+    config = SimulateConfig(out=tmp_path / "corpus", hours=1, script=str(path), scripts="held-out")
+    with pytest.raises(UserError, match=r"--scripts held-out: nothing of the file .* is held out; leave it out"):
+        simulate.main(config)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_corpus_goes_on_with_the_chats_that_it_was_begun_with(tmp_path: Path) -> None:
+    config = SimulateConfig(out=tmp_path / "corpus", hours=1)
+    simulate._settle(config)
+    simulate._settle(config)
+    with pytest.raises(UserError, match="made with another scripts"):
+        simulate._settle(SimulateConfig(out=tmp_path / "corpus", hours=1, scripts="all"))
+    # Corpora from before there was a choice were made of all.
+    path = tmp_path / "corpus" / simulate.SETTINGS
+    told = json.loads(path.read_text())
+    del told["settings"]["scripts"]
+    path.write_text(json.dumps(told))
+    simulate._settle(SimulateConfig(out=tmp_path / "corpus", hours=1, scripts="all"))
+    with pytest.raises(UserError, match="made with another scripts"):
+        simulate._settle(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import types
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +30,9 @@ class ToneEngine:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float]] = []
+
+    def knows(self, voice: str) -> bool:
+        return voice in self.voices
 
     def licence(self, voice: str) -> str:
         return "none"
@@ -69,6 +71,7 @@ def test_every_spec_survives_its_text(pitch: float, tempo: float, gain: float) -
         ("festival/slt", "no engine 'festival'"),
         ("pico/en-AU", "pico has no voice 'en-AU'; use one of en-US, en-GB"),
         ("kokoro/af_heart", "weights are not given"),
+        ("piper/en_US-joe-medium", "voices are not given; name a folder .*--piper FOLDER"),
     ],
 )
 def test_a_wrong_name_is_one_line_that_helps(name: str, told: str) -> None:
@@ -183,35 +186,6 @@ def test_a_missing_engine_or_aligner_names_the_extra(monkeypatch: pytest.MonkeyP
         find_voice("pico/en-US", times="letters").speak("hello")
     with pytest.raises(UserError, match=r"duologue\[simulate\].*--times letters"):
         align(np.ones(16_000, np.float32), 16_000, "hello")
-    voices._engine.cache_clear()
-
-
-def test_kokoro_speaks_with_the_user_s_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    class Kokoro:
-        def __init__(self, model: str, file: str) -> None:
-            calls.append((Path(model).name, Path(file).name))
-
-        def get_voices(self) -> list[str]:
-            return ["af_heart", "bf_emma"]
-
-        def create(self, text: str, voice: str, speed: float, lang: str) -> tuple[np.ndarray, int]:
-            calls.append((voice, lang))
-            return np.full(12_000, 0.5, np.float32), 24_000
-
-    stand_in = types.ModuleType("kokoro_onnx")
-    stand_in.Kokoro = Kokoro  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kokoro_onnx", stand_in)
-    for name in ("kokoro-v1.0.onnx", "voices-v1.0.bin"):
-        (tmp_path / name).write_bytes(b"x")
-    voice = find_voice("kokoro/bf_emma", weights=tmp_path, times="letters")
-    assert voice.speak("hello").duration == 0.5
-    assert calls == [("kokoro-v1.0.onnx", "voices-v1.0.bin"), ("bf_emma", "en-gb")]
-    (tmp_path / "other.onnx").write_bytes(b"x")
-    voices._engine.cache_clear()
-    with pytest.raises(UserError, match=r"holds 2 \.onnx files"):
-        find_voice("kokoro/bf_emma", weights=tmp_path)
     voices._engine.cache_clear()
 
 

@@ -33,6 +33,8 @@ class EncodeConfig:
     """The folder of tokens; by default SEGMENTS/tokens."""
     model: str = "nano"
     """Whose codec: nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
+    codec: Path | None = None
+    """A codec's own file instead (duologue train codec makes one)."""
     reader: str | None = None
     """How a corpus is read; by default the reader that knows what it finds in the folder."""
     rows: int = 16
@@ -56,15 +58,20 @@ def main(config: EncodeConfig) -> int:
 
     from duologue.base.compute import pick_device
     from duologue.base.files import write_json
-    from duologue.codec.tokens import weights_hash
+    from duologue.codec import load_codec
+    from duologue.codec.tokens import codes_hash
     from duologue.corpus.encoding import encode_items
     from duologue.corpus.token_cache import CacheHeader, TokenCache, TokenCacheWriter
     from duologue.engine.bundle import codec_of
 
-    codec = codec_of(config.model, device=config.device)
+    codec = (
+        load_codec(config.codec, device=config.device)
+        if config.codec
+        else (codec_of(config.model, device=config.device))
+    )
     assert isinstance(codec, nn.Module)
     header = CacheHeader(
-        codec=weights_hash(codec), codebooks=codec.n_codebooks, card=codec.card, frame_rate=codec.frame_rate
+        codec=codes_hash(codec), codebooks=codec.n_codebooks, card=codec.card, frame_rate=codec.frame_rate
     )
     start = time.perf_counter()
     failed = encode_items(codec, pick_device(config.device), items, TokenCacheWriter(out, header), config.rows)

@@ -22,6 +22,7 @@ def spread(
     """Yield `function(item)` of each item in their order, a bounded number of them in work at once.
 
     `function` and items must be picklable if there are several workers, which are new processes (spawned, not forked).
+    They end when this process is gone, however it ended.
 
     Raises:
         UserError: fewer than one worker, or Ray is asked for and not installed.
@@ -37,7 +38,7 @@ def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], wor
     from concurrent.futures import Future, ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -51,10 +52,27 @@ def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], wor
                 future.cancel()
 
 
-def _one_thread() -> None:
-    """Each process computes on one core; read by torch and numpy when they are imported."""
+def _begin() -> None:
+    """Each process computes on one core, which torch and numpy read when they are imported, and watches its parent."""
+    import threading
+
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has.
+
+    A pool's workers do not see by themselves that a signal killed their parent: they work off what was handed out and
+    then wait for more for ever, since each of them holds the writing end of the queue, too.
+    """
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None  # a spawned process has one
+    parent.join()
+    os._exit(1)  # not sys.exit, which ends a thread only
 
 
 def _on_ray(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

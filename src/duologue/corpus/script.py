@@ -8,9 +8,11 @@ written, and never far ahead of what the other side writes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -22,6 +24,12 @@ from duologue.dialogue.lexicon import human_lexicon, plain_words
 
 MAX_DRIFT = 12
 """A message is held back behind at most this many later messages of the other side (chats: see `join_messages`)."""
+HELD_OUT = 20
+"""One chat in so many is held out, by a hash of its id."""
+CHATS = "chitchat"
+"""The name of the chats as a source of scripts."""
+Part: TypeAlias = Literal["training", "held-out", "all"]
+"""Of the chats: what may be trained on, what is kept for measuring, or both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +52,33 @@ class Script:
     """"chitchat", or the file's name."""
 
 
-def load_scripts(source: str | Path, seed: int) -> Iterator[Script]:
+def held_out(script: Script) -> bool:
+    """Whether a chat is kept for measuring: the same for the same id, whatever the seed. Never train on these."""
+    return hashlib.sha256(script.id.encode()).digest()[0] % HELD_OUT == 0
+
+
+def load_scripts(source: str | Path, seed: int, part: Part = "all") -> Iterator[Script]:
     """Scripts of a source, in an order drawn from `seed`; which chat partner is the agent is drawn too.
 
     Args:
         source: "chitchat", or a UTF-8 text file: one turn a line, "A: ..." (the agent) or "B: ..." (the user), a blank
             line between conversations, lines that begin with # skipped.
         seed: with the same seed the same scripts come in the same order.
+        part: of the chats; those of a part are the same, in the same order, as among all. A file is never split.
 
     Raises:
-        UserError: the package is not installed, or a line of the file is neither.
+        UserError: the package is not installed, a line of the file is neither, or a file's held-out part is asked for.
     """
     rng = np.random.default_rng([seed, 11])
-    if str(source) == "chitchat":
+    if str(source) == CHATS:
         for id, messages in chats(rng):
-            turns = join_messages(messages, lambda: draw("turn_words", rng))
-            if len(turns) >= 6:
-                yield Script(id=id, turns=turns, source="chitchat")
+            script = Script(id=id, turns=join_messages(messages, lambda: draw("turn_words", rng)), source=CHATS)
+            if len(script.turns) >= 6 and (part == "all" or held_out(script) == (part == "held-out")):
+                yield script
         return
+    if part == "held-out":
+        mend = f"leave it out, or take {CHATS}"
+        raise UserError(f"nothing of the file {source} is held out", place="--scripts held-out", mend=mend)
     scripts = read_scripts(Path(source))
     for i in rng.permutation(len(scripts)):
         yield scripts[i]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +20,14 @@ from duologue.corpus.align import forget
 from duologue.corpus.arrange import Knobs, arrange
 from duologue.corpus.channel import ChannelConfig, apply_effects, draw_effects
 from duologue.corpus.render import measured, plan_record, render, truth
-from duologue.corpus.script import Script, load_scripts
+from duologue.corpus.script import CHATS, Part, Script, load_scripts
 from duologue.corpus.selfcheck import SelfCheck, check, speech_only
 from duologue.corpus.spoken import Spoken
 from duologue.corpus.voices import SynthVoice, Times, VoiceSpec, draw_voice, find_voice
 from duologue.dialogue.timeline import Timeline, Track, Word
 
 SOUND, TRUTH, MANIFEST, SETTINGS, CHECK = "data_stereo", "truth", "data.jsonl", "simulate.json", "selfcheck.json"
-_FREE = ("out", "hours", "workers", "json", "vad", "kokoro")
+_FREE = ("out", "hours", "workers", "json", "vad", "kokoro", "piper")
 """Settings that change nothing in a conversation: a run may go on with others."""
 
 
@@ -45,9 +45,12 @@ class SimulateConfig:
     """The folder to make."""
     hours: float
     """How much to make; the last conversation is made whole."""
-    script: str = "chitchat"
+    script: str = CHATS
     """chitchat (people's chats, from the package chitchat-dataset), or a text file: a turn a line, "A: ..." the agent,
     "B: ..." the user, an empty line between conversations."""
+    scripts: Part = "training"
+    """Which of the chats: training leaves out the one in twenty on which evaluate nano measures, held-out takes only
+    those. A text file is not split."""
     agent_voice: str = "pico/en-US"
     """ENGINE/VOICE, with @PITCH, xTEMPO and +-GAINdB behind it as wanted: pico/en-US@1.08x0.95-3dB."""
     user_voices: tuple[str, ...] = ("pico/en-US", "pico/en-GB")
@@ -64,6 +67,8 @@ class SimulateConfig:
     """Word times: align: by PocketSphinx (English); letters: shares of the time by letters."""
     kokoro: Path | None = None
     """Folder with Kokoro's weights, for voices such as kokoro/af_heart."""
+    piper: Path | None = None
+    """Folder with Piper's voices (NAME.onnx and NAME.onnx.json), for voices such as piper/en_US-joe-medium."""
     vad: bool = False
     """Also check the timing of the sound as a speech detector hears it."""
     seed: int = 0
@@ -109,11 +114,13 @@ def main(config: SimulateConfig) -> int:
         raise UserError(f"{config.level:g} LUFS", place="--level", mend="use -60 to -10; speech is usual at -24")
     for name in (config.agent_voice, *config.user_voices):
         _voice(config, name)  # refuses before anything is written
+    wanted_jobs = jobs(config)
+    first = next(wanted_jobs)  # so do the scripts
     _settle(config)
     made: list[Made] = []
     total, start = 0.0, time.perf_counter()
     # Conversations come in order, so that which ones make up the hours does not depend on the workers.
-    results = _stream(spread(make, jobs(config), config.workers))
+    results = _stream(spread(make, chain([first], wanted_jobs), config.workers))
     with closing(results), meter("simulating (s)", total=wanted) as progress:
         for one in results:
             made.append(one)
@@ -132,7 +139,7 @@ def jobs(config: SimulateConfig) -> Iterator[Job]:
     index = count()
     for lap in count():
         found = False
-        for script in load_scripts(config.script, config.seed + lap):
+        for script in load_scripts(config.script, config.seed + lap, config.scripts):
             found = True
             yield Job(index=next(index), script=script, config=config)
         if not found:
@@ -263,7 +270,7 @@ def _detected(config: SimulateConfig, made: list[Made]) -> Iterator[Timeline]:
 
 
 def _voice(config: SimulateConfig, name: str) -> SynthVoice:
-    weights = config.kokoro if VoiceSpec.parse(name).engine == "kokoro" else None
+    weights = {"kokoro": config.kokoro, "piper": config.piper}.get(VoiceSpec.parse(name).engine)
     return find_voice(name, weights=weights, times=config.times, fluent=True)
 
 
@@ -285,7 +292,8 @@ def _settle(config: SimulateConfig) -> None:
     settings = without(to_dict(config), _FREE)
     path = config.out / SETTINGS
     if path.exists():
-        changed = differences(read_json(path)["settings"], settings)
+        # Corpora made before the chats were split come from all of them.
+        changed = differences({"scripts": "all"} | read_json(path)["settings"], settings)
         if changed:
             mend = "choose another folder, or give the settings that it has"
             raise UserError(f"was made with another {', '.join(changed)}", place=config.out, mend=mend)

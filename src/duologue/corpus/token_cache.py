@@ -34,7 +34,7 @@ class CacheHeader:
     """What made the codes, and how they lie."""
 
     codec: str
-    """Hash of the codec's weights (`codec.tokens.weights_hash`)."""
+    """Hash of the codec's weights that codes depend on (`codec.tokens.codes_hash`)."""
     codebooks: int
     """Codebooks of each side; an item has twice as many rows."""
     card: int

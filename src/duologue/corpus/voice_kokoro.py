@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from duologue.base.errors import UserError
 
 MODEL, VOICES = "kokoro.onnx", "voices.bin"
+BLEND = "."
+"""Between the names of voices that are mixed in equal parts: another person."""
 
 
 class KokoroEngine:
@@ -33,6 +35,10 @@ class KokoroEngine:
         """Those in the user's voice file."""
         return tuple(str(name) for name in self._synth.get_voices())
 
+    def knows(self, voice: str) -> bool:
+        """Whether all parts of a mixture, such as af_heart.am_adam, are voices."""
+        return all(part in self.voices for part in voice.split(BLEND))
+
     def licence(self, voice: str) -> str:
         """Of the sound of a voice."""
         return "Apache-2.0 (Kokoro-82M)"
@@ -48,7 +54,9 @@ class KokoroEngine:
     def say(self, text: str, voice: str, speed: float) -> NDArray[np.float32]:
         """Float32 [S] at 24 kHz. Errors: UserError, not installed, or no weights."""
         language = "en-gb" if voice.startswith("b") else "en-us"
-        sound, rate = self._synth.create(text, voice=voice, speed=float(np.clip(speed, 0.5, 2.0)), lang=language)
+        parts = voice.split(BLEND)
+        style = sum(self._synth.get_voice_style(part) for part in parts) / len(parts)
+        sound, rate = self._synth.create(text, voice=style, speed=float(np.clip(speed, 0.5, 2.0)), lang=language)
         if rate != self.rate:
             raise UserError(f"Kokoro spoke at {rate} Hz, not {self.rate}", mend="use weights of Kokoro-82M")
         return np.asarray(sound, np.float32)

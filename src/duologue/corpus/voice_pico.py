@@ -32,6 +32,10 @@ class PicoEngine:
     voices = ("en-US", "en-GB", "de-DE", "es-ES", "fr-FR", "it-IT")
     extra = "simulate"
 
+    def knows(self, voice: str) -> bool:
+        """Whether it is one of `voices`."""
+        return voice in self.voices
+
     def licence(self, voice: str) -> str:
         """Of the sound of a voice."""
         return "Apache-2.0 (SVOX Pico)"

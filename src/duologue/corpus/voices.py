@@ -87,6 +87,9 @@ class Engine(Protocol):
     def voices(self) -> tuple[str, ...]:
         """The names of its voices."""
 
+    def knows(self, voice: str) -> bool:
+        """Whether it can speak as this voice; Kokoro also mixes those of `voices`."""
+
     def licence(self, voice: str) -> str:
         """Of the sound of a voice."""
 
@@ -106,7 +109,27 @@ def _kokoro(weights: Path | None) -> Engine:
     return KokoroEngine(weights)
 
 
-VOICES: dict[str, Callable[[Path | None], Engine]] = {"pico": _pico, "kokoro": _kokoro}
+def _piper(weights: Path | None) -> Engine:
+    from duologue.corpus.voice_piper import PiperEngine
+
+    return PiperEngine(weights)
+
+
+def _flite(weights: Path | None) -> Engine:
+    from duologue.corpus.voice_program import ProgramEngine
+
+    return ProgramEngine("flite")
+
+
+def _espeak(weights: Path | None) -> Engine:
+    from duologue.corpus.voice_program import ProgramEngine
+
+    return ProgramEngine("espeak")
+
+
+VOICES: dict[str, Callable[[Path | None], Engine]] = {
+    "pico": _pico, "kokoro": _kokoro, "piper": _piper, "flite": _flite, "espeak": _espeak,
+}  # fmt: skip
 """The engines by name; each is given the folder of the user's weights, if any."""
 
 
@@ -134,7 +157,7 @@ def find_voice(
     if spec.engine not in VOICES:
         raise UserError(f"no engine {spec.engine!r}", place=f"voice {name}", mend=f"use one of {', '.join(VOICES)}")
     engine = _engine(spec.engine, weights)
-    if spec.voice not in engine.voices:
+    if not engine.knows(spec.voice):
         known = ", ".join(engine.voices)
         raise UserError(f"{spec.engine} has no voice {spec.voice!r}", place=f"voice {name}", mend=f"use one of {known}")
     return SynthVoice(spec, engine, cache_folder, times, fluent=fluent)
