@@ -1,0 +1,1 @@
+"""Training: codecs, language models, and what they share."""

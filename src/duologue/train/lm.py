@@ -1,0 +1,217 @@
+"""`duologue train lm`: a language model from conversations as codec tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from duologue.base.errors import UserError
+from duologue.train.lm_learner import LMLearning
+from duologue.train.loop import LoopConfig
+
+if TYPE_CHECKING:
+    from duologue.base.runs import RunFolder
+    from duologue.codec.interface import Codec
+    from duologue.corpus.token_cache import CacheHeader
+    from duologue.engine.bundle import Bundle
+    from duologue.model.config import LMConfig
+    from duologue.train.parallel import World
+    from duologue.train.talks import Mix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainLMConfig:
+    """Train a language model on conversations, from random weights or from a model that exists.
+
+    A mix is a YAML file that lists sources: a corpus, its tokens (duologue encode), and how it is drawn from. The
+    folder of the run holds model/ (what duologue talk --model takes), metrics.jsonl and a checkpoint; after a kill the
+    same command with --resume goes on to the same numbers. On several devices: torchrun --nproc-per-node N COMMAND
+    train lm ..., where COMMAND is the file that `which duologue` names.
+    """
+
+    mix: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MIX")]
+    """The YAML file of the sources."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")] = None
+    """The folder of the run; by default runs/train-lm-N."""
+    codec: Path | None = None
+    """The codec that made the tokens; needed unless --start has it."""
+    tokenizer: Path | None = None
+    """The text tokenizer; needed unless --start has one."""
+    preset: str = "nano"
+    """Shape of a new model: nano, mini, tiny, or those of 7B."""
+    start: str | None = None
+    """A model to go on from, instead of random weights: a folder, or a name that duologue talk takes."""
+    held_out: float = 0.03
+    """Share of each corpus that is kept for validation."""
+    learning: LMLearning = field(default_factory=LMLearning)
+    """How it learns."""
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    """How long, and how often to tell."""
+    seed: int = 0
+    """Of everything drawn."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; under torchrun each process takes its own."""
+    threads: int | None = None
+    """Of the CPU; by default all."""
+    resume: bool = False
+    """Go on with the run in RUN."""
+    json: Path | None = None
+    """Also write the last metrics to this file."""
+
+
+def main(config: TrainLMConfig) -> int:
+    """Train a language model on conversations, from random weights or from a model that exists."""
+    import torch
+
+    from duologue.base.compute import seed_everything
+    from duologue.train.parallel import join
+
+    if not 0 <= config.held_out < 1:
+        raise UserError(f"{config.held_out} is no share", place="--held-out", mend="use 0 to below 1")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    seed_everything(config.seed)
+    with join(config.device) as (world, device):
+        _train(config, world, str(device))
+    return 0
+
+
+def _train(config: TrainLMConfig, world: World, device: str) -> None:
+    """All of it, in one of the processes."""
+    from duologue.base.files import write_json
+    from duologue.base.runs import RunFolder
+    from duologue.engine.prompts import tones
+    from duologue.model.words import TextLayout
+    from duologue.train.excerpts import Excerpts
+    from duologue.train.lm_learner import LMLearner
+    from duologue.train.loop import train
+    from duologue.train.parallel import shared_run
+    from duologue.train.talks import cache_header, load_mix, read_mix
+
+    mix, beside = read_mix(config.mix), config.mix.parent
+    bundle = declared(begin(replace(config, device=device), cache_header(mix, beside)), mix)
+    lm, codec, text = bundle.lm, bundle.need_codec(), bundle.need_text()
+    sources = load_mix(mix, beside, text, TextLayout.of(lm.config), config.held_out)
+    tone = tones(codec, kyutai=bundle.config.kyutai_codec)
+    frames = config.learning.frames
+    learned = Excerpts(sources, lm.config, text, tone, frames)
+    checked = Excerpts(sources, lm.config, text, tone, frames, held_out=True)
+    free = ("out", "resume", "json", "device", "threads", "loop.log_every", "loop.validate_every", "loop.save_minutes")
+
+    def create() -> RunFolder:
+        return RunFolder.create(config.out, "train lm", config, resume=config.resume, free=free)
+
+    with shared_run(world, create) as run:
+        spoken = {s.config.tokens: s.talks for s in sources if s.config.tokens}.values()  # each corpus once
+        hours = sum(t.frames for talks in spoken for t in talks) / codec.frame_rate / 3600
+        pieces = sum(t.frames for s in sources if not s.config.tokens for t in s.talks)
+        texts = f", {pieces / 1e6:.2f} M pieces of text" if pieces else ""
+        size = sum(p.numel() for p in lm.parameters()) / 1e6
+        print(f"{run.path}: {hours:.2f} h of conversation{texts}, {size:.2f} M parameters, {config.loop.steps} steps")
+        learner = LMLearner(
+            lm, learned, checked, config.learning, steps=config.loop.steps, seed=config.seed,
+            publish=lambda run: export_model(bundle, run, world), world=world,
+        )  # fmt: skip
+        train(learner, run, config.loop, world)
+        if not world.leads:
+            return
+        last = run.rows()[-1]
+        print(f"{run.path / 'model'}: {', '.join(f'{k} {v:.4g}' for k, v in last.items() if v)}")
+        if config.json is not None:
+            write_json(config.json, last)
+
+
+def begin(config: TrainLMConfig, header: CacheHeader | None) -> Bundle:
+    """The model to begin with, in float32; with a header of tokens, which must be this model's.
+
+    Raises:
+        UserError: codec or tokenizer are missing, or not those that the tokens and the model were made with.
+    """
+    from duologue.codec.checkpoint import load_codec
+    from duologue.codec.tokens import codes_hash
+    from duologue.engine.bundle import Bundle, BundleConfig, load
+    from duologue.engine.lineage import no_lineage
+    from duologue.engine.voices import Voices
+    from duologue.model.presets import codebooks
+    from duologue.model.text import load_text
+
+    if config.start is not None:
+        bundle = load(config.start, device=config.device, dtype="fp32")
+        codec: Codec = bundle.need_codec()
+    else:
+        for name in ("codec", "tokenizer"):
+            if (config.codec if name == "codec" else config.tokenizer) is None:
+                raise UserError("is needed for a new model", place=f"--{name}", mend="or go on from --start MODEL")
+        assert config.codec is not None
+        assert config.tokenizer is not None
+        shape, name = _preset(config.preset), f"random:{config.preset}@{config.seed}"
+        codec = load_codec(config.codec, device=config.device, n_codebooks=None if header is None else header.codebooks)
+        text = load_text(config.tokenizer)
+        if text.vocab_size > shape.text_card:
+            problem = f"has {text.vocab_size} pieces, the model {shape.text_card}"
+            raise UserError(problem, place=config.tokenizer, mend=f"train one of {shape.text_card}")
+        from duologue.model.initial import random_lm
+
+        bundle = Bundle(
+            lm=random_lm(shape, config.seed, device=config.device, dtype="fp32"), codec=codec, text=text,
+            config=BundleConfig(name=name, lineage=no_lineage(name), text_file=config.tokenizer), voices=Voices(),
+        )  # fmt: skip
+    from torch import nn
+
+    if header is None:
+        return bundle
+    assert isinstance(codec, nn.Module)
+    if codes_hash(codec) != header.codec:
+        mend = "encode the corpus again with this codec, or name the one that made them"
+        raise UserError("the tokens come from another codec", place=config.mix, mend=mend)
+    needed = codebooks(bundle.lm.config)
+    if header.codebooks < needed:
+        problem = f"have {header.codebooks} codebooks a side, the model {needed}"
+        raise UserError(f"the tokens {problem}", place=config.mix, mend="encode the corpus with this model's codec")
+    if header.card != bundle.lm.config.card:
+        problem = f"codes go to {header.card}, the model's to {bundle.lm.config.card}"
+        raise UserError(problem, place=config.mix, mend="use a codec and a model that belong together")
+    return bundle
+
+
+def declared(bundle: Bundle, mix: Mix) -> Bundle:
+    """The bundle, which says that it transcribes, and how, if the mix teaches it."""
+    from duologue.engine.modes import Mode
+
+    for source in mix.sources:
+        if source.task == "transcribe":
+            mode = Mode(prompt=source.prompts[0] if source.prompts else None, text_delay=mix.text_delay)
+            modes = replace(bundle.config.modes, transcribe=mode)
+            return replace(bundle, config=replace(bundle.config, modes=modes))
+    return bundle
+
+
+def export_model(bundle: Bundle, run: RunFolder, world: World) -> None:
+    """Write what was learned so far as a folder that loads; all processes call it together."""
+    from duologue.engine.export import export
+
+    if world.count > 1:
+        import torch
+
+        from duologue.model.lm import DuplexLM
+
+        state = world.gather(bundle.lm.state_dict())
+        if not world.leads:
+            return
+        with torch.device("meta"):
+            lm = DuplexLM(bundle.lm.config)
+        lm.load_state_dict(state, assign=True)
+        bundle = replace(bundle, lm=lm)
+    export(bundle, run.path / "model", force=True)
+
+
+def _preset(name: str) -> LMConfig:
+    from duologue.base.typed import nearest
+    from duologue.model.presets import PRESETS
+
+    if name not in PRESETS:
+        raise UserError(f"{name!r} is no preset", place="--preset", mend=nearest(name, PRESETS))
+    return PRESETS[name].lm

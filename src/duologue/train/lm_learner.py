@@ -1,0 +1,157 @@
+"""What a language model learns from: excerpts of conversations, with Moshi's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from duologue.base.errors import UserError
+from duologue.train.lm_loss import Losses, Weights, losses
+from duologue.train.loop import rate_at
+from duologue.train.optimizers import OptimizerConfig, Optimizers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from duologue.base.runs import RunFolder
+    from duologue.model.lm import DuplexLM
+    from duologue.train.excerpts import Batch, Excerpts
+    from duologue.train.parallel import World
+
+CHECKS = 6
+"""Batches of what is held out that make a validation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LMLearning:
+    """How a language model learns."""
+
+    batch: int = 4
+    """Excerpts of a pass."""
+    passes: int = 1
+    """Passes whose gradients make one step, in each process."""
+    frames: int = 250
+    """Length of an excerpt with its prompt, 12.5 a second."""
+    weights: Weights = field(default_factory=Weights)
+    """What counts how much."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How weights move."""
+    recompute: bool = False
+    """Keep less for the gradient and compute it again: slower, and far less memory."""
+    autocast: bool = True
+    """Compute in bfloat16 where that is safe."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "passes", "frames"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{getattr(self, name)} is less than 1", place=f"learning.{name}")
+
+
+class LMLearner:
+    """Trains a language model; see `loop.Learner`.
+
+    Args:
+        model: on its device.
+        excerpts: what to learn from.
+        checks: what is held out; None or empty for no validation.
+        learning: how.
+        steps: of the whole run.
+        seed: of what is drawn. Pass p of process r draws what pass r * passes + p of a process that is alone does:
+            two processes of one pass learn what one process of two passes learns.
+        publish: writes the model into the run's folder; with several processes, all call it.
+        world: the processes that train together; this one alone if None.
+
+    Raises:
+        UserError: Muon with several processes.
+    """
+
+    def __init__(
+        self, model: DuplexLM, excerpts: Excerpts, checks: Excerpts | None, learning: LMLearning, *, steps: int,
+        seed: int, publish: Callable[[RunFolder], None], world: World | None = None,
+    ) -> None:  # fmt: skip
+        from duologue.train.parallel import ALONE, sharded
+
+        self.model, self.excerpts, self.checks, self.learning = model, excerpts, checks, learning
+        self.steps, self.seed, self._publish, self.world = steps, seed, publish, world or ALONE
+        self.device = model.text_linear.weight.device
+        if self.world.count > 1 and learning.optimizer.kind == "muon":
+            problem = f"muon needs whole matrices, and {self.world.count} processes hold parts of them"
+            raise UserError(problem, place="learning.optimizer.kind", mend="use adamw")
+        self._score = sharded(model, self._scored, self.world)
+        self.optimizers = Optimizers(model, learning.optimizer)
+        model.train()
+
+    def step(self, number: int) -> Mapping[str, float]:
+        """One step."""
+        import numpy as np
+
+        how = self.learning
+        sums: dict[str, float] = {}
+        for part in range(how.passes):
+            rng = np.random.default_rng([self.seed, number, self.world.rank * how.passes + part])
+            found = self._losses(self.excerpts.batch(rng, how.batch), rng)
+            (found.total / how.passes).backward()  # type: ignore[no-untyped-call]
+            for name, value in numbers(found).items():
+                sums[name] = sums.get(name, 0.0) + value / how.passes
+        o = how.optimizer
+        share = rate_at(number, self.steps, o.warmup, o.flat, o.end)
+        norm = self.optimizers.step(share)
+        return self.world.mean(sums) | {"gradient": float(norm), "rate": o.rate * share}
+
+    def state(self) -> dict[str, Any]:
+        state = {"model": self.model.state_dict(), "optimizers": self.optimizers.state()}
+        gathered: dict[str, Any] = self.world.gather(state)
+        return gathered
+
+    def restore(self, state: dict[str, Any]) -> None:
+        from duologue.train.parallel import spread
+
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: spread(x, own.get(name, x)) for name, x in state["model"].items()})
+        self.optimizers.restore(state["optimizers"])
+
+    def validate(self) -> Mapping[str, float]:
+        """The same losses on the same held-out excerpts."""
+        import numpy as np
+        import torch
+
+        if self.checks is None or not len(self.checks):
+            return {}
+        self.model.eval()
+        rng = np.random.default_rng(0)
+        with torch.no_grad():
+            found = [numbers(self._losses(self.checks.batch(rng, self.learning.batch), rng)) for _ in range(CHECKS)]
+        self.model.train()
+        return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+
+    def publish(self, run: RunFolder) -> None:
+        """Write the model."""
+        self.model.eval()
+        self._publish(run)
+        self.model.train()
+
+    def _losses(self, batch: Batch, rng: np.random.Generator) -> Losses:
+        import torch
+
+        how = self.learning
+        scored = batch.sounds
+        if how.weights.quiet < 1:
+            scored = scored & (batch.speaks | torch.from_numpy(rng.random(scored.shape) < how.weights.quiet))
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=how.autocast):
+            return Losses(
+                *self._score(batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device))
+            )
+
+    def _scored(self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None) -> tuple[Tensor, ...]:
+        found = losses(model, codes, learn, self.learning.weights, scored, recompute=self.learning.recompute)
+        return found.total, found.text, found.words, found.semantic, found.acoustic
+
+
+def numbers(found: Losses) -> dict[str, float]:
+    """Losses as plain numbers."""
+    return {
+        "loss": float(found.total.detach()), "text": float(found.text.detach()), "words": float(found.words.detach()),
+        "semantic": float(found.semantic.detach()), "acoustic": float(found.acoustic.detach()),
+    }  # fmt: skip

@@ -1,0 +1,122 @@
+"""Moshi's losses: cross-entropy of text and of the agent's audio, weighted.
+
+Source: arXiv 2410.00037, section 4 and table 10; moshi-finetune, `compute_loss_with_mask`: each loss is a weighted
+mean, of text with less weight on padding, of audio with a hundred times the weight on the semantic codebook. Unlike
+there, frames that do not exist are never scored, and the depth transformer may be run on a part of the frames: its loss
+is then a mean over fewer frames, of which those with speech are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duologue.model.lm import DuplexLM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What counts how much."""
+
+    padding: float = 0.5
+    """Of a frame whose text is PAD or EPAD, beside 1 for a word."""
+    semantic: float = 100.0
+    """Of the semantic codebook, beside 1 for each acoustic one."""
+    audio: float = 1.0
+    """Of the audio's loss, beside 1 for the text's."""
+    quiet: float = 1.0
+    """Share of the frames without speech of the agent in which audio is scored; below 1 the step is cheaper."""
+
+    def __post_init__(self) -> None:
+        if min(self.padding, self.semantic, self.audio) < 0:
+            raise UserError("a weight is below 0", place="weights")
+        if not 0 <= self.quiet <= 1:
+            raise UserError(f"{self.quiet} is no share", place="weights.quiet", mend="use 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """In nats; `total` is what is minimised."""
+
+    total: Tensor
+    text: Tensor
+    """Weighted mean over frames."""
+    words: Tensor
+    """Mean over frames that hold a piece of a word."""
+    semantic: Tensor
+    """Mean over scored frames."""
+    acoustic: Tensor
+    """Mean over scored frames and acoustic codebooks."""
+
+
+def losses(
+    model: DuplexLM, codes: Tensor, learn: Tensor, weights: Weights, scored: Tensor | None = None,
+    *, recompute: bool = False,
+) -> Losses:  # fmt: skip
+    """Losses of codes by teacher forcing.
+
+    Args:
+        model: the language model.
+        codes: int64 [B, K, T], un-delayed.
+        learn: bool [B, T], frames that count.
+        weights: what counts how much.
+        scored: bool [B, T], steps of the depth transformer whose audio is scored; all if None. Step s writes the
+            semantic code of frame s and, where the delay is 1, the acoustic codes of frame s - 1.
+        recompute: as in `DuplexLM.forward`.
+    """
+    import torch
+
+    from duologue.model.lm import ABSENT
+
+    config = model.config
+    steps = config.agent_streams
+    marked = codes.masked_fill(~learn[:, None], ABSENT)  # targets; inputs keep their prompts
+    inputs, targets = model.delayed(codes), model.delayed(marked)[:, :, 1:]
+    hidden = model.temporal(inputs[:, :, :-1], recompute=recompute)
+    text = targets[:, 0]
+    present = (text >= 0) & (text != config.text_initial_id)
+    quiet = (text == config.existing_text_padding_id) | (text == config.existing_text_end_padding_id)
+    entropy = _entropy(model.text_linear(hidden[present]), text[present])
+    share = torch.where(quiet[present], weights.padding, 1.0)
+    text_loss = (entropy * share).sum() / share.sum().clamp(min=1e-6)
+    words = entropy[~quiet[present]]
+    zero = entropy.new_zeros(())
+    word_loss = words.mean() if len(words) else zero
+    if not steps:
+        return Losses(text_loss, text_loss, word_loss, zero, zero)
+    audible = targets[:, 1 : 1 + steps]
+    some = ((audible >= 0) & (audible != config.audio_initial_id)).any(1)
+    if scored is not None:
+        some &= scored
+    rows, wanted = hidden[some], targets.movedim(1, 2)[some]
+    given = inputs[:, :, 1:].movedim(1, 2)[some]
+    deep = model.depth(rows[:, None], given[..., None], steps, recompute=recompute)[:, 0]
+    total, count = zero, zero
+    semantic, acoustic = zero, []
+    for q in range(steps):
+        target = wanted[:, 1 + q]
+        there = (target >= 0) & (target != config.audio_initial_id)
+        each = _entropy(model.linears[q](deep[:, q][there]), target[there])
+        weight = weights.semantic if q == 0 else 1.0
+        total, count = total + weight * each.sum(), count + weight * len(each)
+        mean = each.mean() if len(each) else zero
+        if q == 0:
+            semantic = mean
+        else:
+            acoustic.append(mean)
+    audio = total / count.clamp(min=1e-6)
+    return Losses(
+        text_loss + weights.audio * audio, text_loss, word_loss, semantic,
+        torch.stack(acoustic).mean() if acoustic else zero,
+    )  # fmt: skip
+
+
+def _entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    from torch.nn import functional as F
+
+    return F.cross_entropy(logits.float(), targets, reduction="none")
