@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from duologue.base.errors import UserError
-from duologue.base.files import read_json
 from duologue.base.typed import nearest
 from duologue.codec import load_codec
-from duologue.codec.config import from_kyutai
+from duologue.codec.checkpoint import read_shape
 from duologue.codec.interface import Codec
 from duologue.engine.lineage import Layer, lineage, no_lineage
+from duologue.engine.modes import Modes, read_modes
 from duologue.engine.sampling import Sampling
 from duologue.engine.voices import Voices
-from duologue.model.checkpoint import CONFIG
+from duologue.model.checkpoint import CONFIG, OURS
 from duologue.model.hub import Source, resolve
 from duologue.model.initial import random_codec, random_lm
 from duologue.model.lm import DuplexLM
@@ -57,6 +57,8 @@ class BundleConfig:
     """The tokenizer's file."""
     kyutai_codec: bool = False
     """Whether the codec is Kyutai's trained Mimi, by its name: then its codes of a silence or a tone are known."""
+    modes: Modes = field(default_factory=Modes)
+    """What it can do besides talking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +169,7 @@ class _Parts:
         if shape is None:
             return load_codec(file, device=device, n_codebooks=self._codebooks)
         path = self._source.need(shape, mend="mimi_config_name in config.json names it")
-        config = from_kyutai(read_json(path), path)
-        return load_codec(file, device=device, n_codebooks=self._codebooks, config=config)
+        return load_codec(file, device=device, n_codebooks=self._codebooks, config=read_shape(path))
 
 
 def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
@@ -185,6 +186,7 @@ def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
         source=source,
         text_file=text,
         kyutai_codec=KYUTAI_CODEC.fullmatch(values.get("mimi_name") or CODEC) is not None,
+        modes=read_modes(values["duologue"].get("modes"), checkpoint.config, f"{source.name}, {OURS}"),
     )
 
 
@@ -206,7 +208,7 @@ def _random(name: str, *, device: str, dtype: str, codec: bool) -> Bundle:
         lm=random_lm(shapes.lm, number, device=device, dtype=dtype),
         codec=_random_codec(name, device) if codec else None,
         text=None,
-        config=BundleConfig(name=name, lineage=no_lineage(name)),
+        config=BundleConfig(name=name, lineage=no_lineage(name), modes=read_modes(None, shapes.lm, name)),
         voices=Voices(),
     )
 

@@ -11,14 +11,14 @@ before step n and writes step n: text and semantic code of frame n, acoustic cod
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from duologue.engine.graphs import Capture, FrameGraphs, Inputs, capture_cuda
-from duologue.engine.sampling import Sampling, Settings, chances
+from duologue.engine.sampling import Sampling, Script, Settings, chances
 from duologue.model.kernels import EAGER, Kernels
 from duologue.model.lm import DuplexLM
 from duologue.model.memory import LMState
@@ -65,7 +65,7 @@ class SlotMemory:
 
 
 class Step(NamedTuple):
-    """What a call gives. With captured frames (CUDA) the next call overwrites all but the tokens."""
+    """What a call gives. With captured frames (CUDA) the next call overwrites all but tokens and text."""
 
     tokens: Tensor
     """[B, written]: text, then the audio streams that are written, un-delayed: frame n - `Engine.delay` in call n. -2 =
@@ -76,6 +76,8 @@ class Step(NamedTuple):
     """[B, written - 1, card], likewise; each stream's of its own delayed frame."""
     hidden: Tensor
     """[B, dim], for extra heads."""
+    text: Tensor
+    """[B]: the text of frame n itself, drawn or forced; of slots that took part."""
 
 
 class Engine:
@@ -195,9 +197,10 @@ class Engine:
 
     @torch.no_grad()
     def advance(
-        self, state: EngineState, user: Tensor, active: Sequence[bool] | None = None, *, forced: Tensor | None = None
-    ) -> Step:
-        """`step`, with the logits of what was written."""
+        self, state: EngineState, user: Tensor, active: Sequence[bool] | None = None, *, forced: Tensor | None = None,
+        script: Script | None = None,
+    ) -> Step:  # fmt: skip
+        """`step`, with the logits of what was written; `script` narrows which text can be drawn in this call."""
         c, ring, rows = self.config, state.tokens, self._rows
         n = state.lm.steps.clone()  # the call of each slot
         written = 1 + self.audio_streams
@@ -222,14 +225,15 @@ class Engine:
         before = ring[:, :, :written].gather(1, place)[:, 0]
         known = torch.where(frames[:, :written] < 0, self._initial[:written], before)
         window = max(state.calls) + 1
+        settings = state.settings if script is None else replace(state.settings, script=script)
         if self._graphs is None:
             found = self._write(
-                state.lm, state.settings, state.condition, inputs, known, taking, window, absent=absent,
+                state.lm, settings, state.condition, inputs, known, taking, window, absent=absent,
                 together=len(set(state.calls)) == 1,
             )  # fmt: skip
         else:
             everyone = self._everyone if taking is None else taking
-            given = Inputs(inputs, known, everyone, state.condition, state.settings)
+            given = Inputs(inputs, known, everyone, state.condition, settings)
             found = self._graphs(state.lm, given, window)
         tokens, text_logits, audio_logits, hidden = found
         kept = tokens if taking is None else torch.where(taking[:, None], tokens, before)
@@ -240,7 +244,7 @@ class Engine:
         for slot in range(self.slots):
             state.calls[slot] += active is None or active[slot]
         state.forced = max(0, state.forced - 1)
-        return Step(torch.where(there[:, None], out, FREE), text_logits, audio_logits, hidden)
+        return Step(torch.where(there[:, None], out, FREE), text_logits, audio_logits, hidden, kept[:, 0].clone())
 
     def _captured(self, memory: LMState, given: Inputs, window: int) -> tuple[Tensor, ...]:
         return self._write(
@@ -260,6 +264,8 @@ class Engine:
         scores = text_logits
         if settings.bonus is not None:
             scores = text_logits.index_add(1, self._pad, settings.bonus[:, None].to(text_logits.dtype))
+        if settings.script is not None:
+            scores = settings.script.restrict(scores)
         token = torch.where(free[:, 0], settings.text.pick(scores, chance[0]), known[:, 0])
         tokens, logits = [token], []
         if self.audio_streams:

@@ -71,6 +71,7 @@ def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = F
     Raises:
         UserError: the folder holds files, or adapters are not merged.
     """
+    from duologue.base.config import to_dict
     from duologue.base.files import atomic_path, write_json, write_text
     from duologue.engine.card import model_card
     from duologue.model.checkpoint import CONFIG, OURS, own_config, save_lm
@@ -85,7 +86,9 @@ def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = F
         save_lm(bundle.lm, aside)
         values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices=voices)
         write_json(aside / CONFIG, values)
-        write_json(aside / OURS, own_config(bundle.lm.config) | {"lineage": [asdict(x) for x in bundle.config.lineage]})
+        told = {"lineage": [asdict(x) for x in bundle.config.lineage]}
+        modes = {name: mode for name, mode in to_dict(bundle.config.modes).items() if mode is not None}
+        write_json(aside / OURS, own_config(bundle.lm.config) | told | {"modes": modes})
         write_text(aside / CARD, model_card(bundle, folder.name, _listed(aside)))
         written = _listed(aside)
         before = folder.with_name(f".{aside.stem.strip('.')}.old")
@@ -117,13 +120,16 @@ def _names(bundle: Bundle, folder: Path, *, voices: bool) -> dict[str, Any]:
 def _write_codec(codec: Codec, folder: Path, *, kyutai: bool) -> dict[str, Any]:
     """Kyutai's own Mimi keeps the name that PersonaPlex's loader looks for; any other has its shape beside it."""
     from duologue.codec import save_codec
-    from duologue.codec.mimi import Mimi, MimiConfig
+    from duologue.codec.mimi import MimiConfig
+    from duologue.codec.spectral import SpectralCodec
+    from duologue.codec.split import SplitCodec
     from duologue.engine.bundle import CODEC
 
-    if not isinstance(codec, Mimi):
+    if not isinstance(codec, SplitCodec):
         raise UserError(f"a {type(codec).__name__} has no place in this layout", mend="export without the codec")
-    kept = kyutai and codec.config == MimiConfig()
-    file = save_codec(codec, folder / (CODEC if kept else "mimi.safetensors"))
+    kept = kyutai and codec.shape == MimiConfig()
+    name = "codec.safetensors" if isinstance(codec, SpectralCodec) else "mimi.safetensors"
+    file = save_codec(codec, folder / (CODEC if kept else name))
     shape = file.with_suffix(".json")
     if kept:
         shape.unlink()

@@ -114,6 +114,33 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class Script:
+    """What the slots may write as text in one step, where they follow a given text.
+
+    A slot whose next word is known draws among a few ids. The id that begins its word stands for every id that begins
+    one: what counts is that the model begins a word here, not which word it would have said.
+    """
+
+    among: Tensor
+    """[B, n] ids that can be drawn; a row of -1: all."""
+    due: Tensor
+    """[B] the id that stands for all that begin a word; -1: none."""
+    begins: Tensor
+    """[text_card] bool: ids that begin a word."""
+
+    def restrict(self, logits: Tensor) -> Tensor:
+        """Text logits [B, text_card] as float32, -inf for what a slot may not write."""
+        logits = logits.float()
+        due, among = self.due.clamp(min=0)[:, None], self.among.clamp(min=0)
+        counted = self.begins.expand(len(logits), -1).scatter(1, due, True)
+        together = logits.masked_fill(~counted, -torch.inf).logsumexp(1, keepdim=True)
+        own = torch.where(self.due[:, None] >= 0, together, logits.gather(1, due))
+        scores = logits.scatter(1, due, own)
+        few = torch.full_like(scores, -torch.inf).scatter(1, among, scores.gather(1, among))
+        return torch.where(self.among[:, :1] < 0, scores, few)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of all slots of a batch."""
 
@@ -123,6 +150,8 @@ class Settings:
     """[B, 1 + streams]: whose chance each stream takes."""
     bonus: Tensor | None
     """[B], added to the logit of PAD."""
+    script: Script | None = None
+    """For this step alone."""
 
     @staticmethod
     def of(slots: Sequence[Sampling], streams: int, text_card: int, card: int, device: torch.device) -> Settings:
@@ -144,18 +173,20 @@ class Settings:
     def tensors(self) -> list[Tensor]:
         """All tensors, in a fixed order."""
         columns = [x for draw in (self.text, self.audio) for x in (draw.temperature, draw.top_k, draw.top_p)]
-        return [*columns, self.seeds, *([] if self.bonus is None else [self.bonus])]
+        script = [] if self.script is None else [self.script.among, self.script.due, self.script.begins]
+        return [*columns, self.seeds, *([] if self.bonus is None else [self.bonus]), *script]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Settings:
         """The same kind of settings with other tensors, in the order of `tensors`."""
         text = replace(self.text, temperature=tensors[0], top_k=tensors[1], top_p=tensors[2])
         audio = replace(self.audio, temperature=tensors[3], top_k=tensors[4], top_p=tensors[5])
-        return Settings(text, audio, tensors[6], None if self.bonus is None else tensors[7])
+        script = None if self.script is None else Script(*tensors[-3:])
+        return Settings(text, audio, tensors[6], None if self.bonus is None else tensors[7], script)
 
     def kind(self) -> tuple[object, ...]:
         """All that is not in tensors: settings of one kind run the same steps."""
         flags = [(d.width, d.all_greedy, d.any_greedy, d.same_k, d.nucleus) for d in (self.text, self.audio)]
-        return (*flags, self.bonus is None)
+        return (*flags, self.bonus is None, None if self.script is None else self.script.among.shape[1])
 
 
 def chances(seeds: Tensor, frames: Tensor) -> Tensor:

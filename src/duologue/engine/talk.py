@@ -159,12 +159,12 @@ def write(config: TalkConfig, bundle: Bundle, sampling: Sampling, talk: Conversa
     from duologue.audio.wave import write_audio
     from duologue.base.config import to_dict
     from duologue.base.files import write_json
-    from duologue.codec.tokens import TokenHeader, weights_hash, write_tokens
+    from duologue.codec.tokens import TokenHeader, codes_hash, weights_hash, write_tokens
 
     codec, c = bundle.need_codec(), bundle.lm.config
     assert isinstance(codec, nn.Module)
     header = TokenHeader(
-        codec=weights_hash(codec), model=weights_hash(bundle.lm), agent_streams=c.agent_streams,
+        codec=codes_hash(codec), model=weights_hash(bundle.lm), agent_streams=c.agent_streams,
         user_streams=c.user_streams, user_lag=c.user_lag,
     )  # fmt: skip
     speech = detect_speech([talk.audio.channel(side) for side in (0, 1)])

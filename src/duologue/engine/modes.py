@@ -1,0 +1,90 @@
+"""What a model can do besides talking: transcribe speech, and speak a given text.
+
+Both are the same streams with text and sound shifted against each other (delayed streams modelling, arXiv 2509.08753).
+duologue.json, beside a model's config.json, says what it learned:
+
+    "modes": {"transcribe": {"prompt": "transcribe", "text_delay": 1.04}, "speak": {"text_delay": -0.16}}
+
+Without that, a model that writes no audio (Kyutai's speech-to-text) transcribes, and one that does speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from duologue.base.config import from_dict
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.engine.bundle import Bundle
+    from duologue.model.config import LMConfig
+
+LONGEST = 60.0
+"""Seconds that text and sound can be apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How a model is told what to do, and where its text stands."""
+
+    prompt: str | None = None
+    """The text prompt that stands before; None: nothing does."""
+    text_delay: float = 0.0
+    """Seconds by which the text is behind (above 0) or ahead of the sound (below 0)."""
+
+    def __post_init__(self) -> None:
+        if not abs(self.text_delay) <= LONGEST:
+            mend = f"use seconds, from -{LONGEST:g} to {LONGEST:g}"
+            raise UserError(f"{self.text_delay} is no delay", place="text_delay", mend=mend)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modes:
+    """The modes of a model; None: it has not learned that."""
+
+    transcribe: Mode | None = None
+    """Sound in, words out."""
+    speak: Mode | None = None
+    """Words in, sound out."""
+
+
+def read_modes(values: object, config: LMConfig, place: str) -> Modes:
+    """The modes that duologue.json declares, and those that a model of this kind has anyway.
+
+    Args:
+        values: what stands under `modes`; None if nothing does.
+        config: of the language model.
+        place: where it was found, for error lines.
+
+    Raises:
+        UserError: not an object, a mode or a field that nobody knows, a value that makes no sense, or a mode that this
+            kind of model cannot have.
+    """
+    if values is not None and not isinstance(values, Mapping):
+        raise UserError("modes is not an object", place=place, mend='write {"transcribe": {"text_delay": 1.04}}')
+    given: dict[str, Any] = dict(values or {})
+    try:
+        modes = from_dict(Modes, given)
+    except UserError as error:
+        where = ", ".join(x for x in (place, "modes", error.place) if x)
+        raise UserError(error.problem, place=where, mend=error.mend) from None
+    if modes.speak is not None and not config.agent_streams:
+        raise UserError("declares speak for a model that writes no audio", place=place, mend="take it out")
+    if modes.transcribe is not None and not config.user_streams:
+        raise UserError("declares transcribe for a model that hears nothing", place=place, mend="take it out")
+    usual = Mode(text_delay=config.audio_delay_seconds)
+    if config.dep_q == 0:
+        return replace(modes, transcribe=modes.transcribe or usual)
+    return replace(modes, speak=modes.speak or (usual if config.agent_streams else None))
+
+
+def need_mode(bundle: Bundle, name: Literal["transcribe", "speak"]) -> Mode:
+    """How a model transcribes or speaks. Errors: UserError, it does not."""
+    modes = bundle.config.modes
+    mode, kind = (modes.transcribe, "speech-to-text") if name == "transcribe" else (modes.speak, "speech")
+    if mode is None:
+        mend = f"use a {kind} model, or one whose duologue.json declares modes.{name}"
+        raise UserError(f"has not learned to {name}", place=bundle.config.name, mend=mend)
+    return mode

@@ -1,0 +1,192 @@
+"""`duologue speak`: a model says a given text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from duologue.engine.bundle import Bundle
+    from duologue.engine.prompts import Voice
+    from duologue.engine.sampling import Sampling
+    from duologue.engine.speaking import Speech
+
+SOUND = (".wav", ".flac")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeakConfig:
+    """Say a text in the model's voice: sound, words with times, tokens.
+
+    The text is the model's inner monologue, word by word; when each word begins is the model's own choice. Beside
+    OUT.wav come OUT.json (words with times, every setting) and OUT.safetensors (the tokens). With --file each line is
+    said apart, several at once, into OUT-001.wav, OUT-002.wav and so on.
+    """
+
+    text: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")] = None
+    """What to say."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.wav")]
+    """The sound to write (.wav or .flac), one channel."""
+    file: Path | None = None
+    """A file of texts instead: one paragraph a line, empty lines left out."""
+    model: str = "nano"
+    """nano, a folder or file, or owner/name on the Hugging Face hub; it needs a tokenizer."""
+    text_prompt: str | None = None
+    """What the model is told before; what its speak mode says if left out."""
+    voice_prompt: str | None = None
+    """Whose voice it takes: a recording, a .pt file of PersonaPlex's, or the name of a voice of the model."""
+    seed: int = 0
+    """Of all draws: the same seed says the same."""
+    greedy: bool = False
+    """Take the likeliest token always."""
+    text_temperature: float | None = None
+    """Of when words begin; the model's own if left out, as the next two."""
+    audio_temperature: float | None = None
+    """Of the audio."""
+    audio_top_k: int | None = None
+    """Audio tokens that can be drawn; 0: all."""
+    padding_bonus: float = 0.0
+    """Added to the logit of PAD: above 0 words come later, below 0 sooner."""
+    max_silence: float = 1.2
+    """Seconds after the last word's text at which the next is made to begin."""
+    tail: float = 2.0
+    """Seconds after the last word's text at which the sound is cut, if it has not fallen silent before."""
+    batch: int = 8
+    """Lines said at once."""
+    json: Path | None = None
+    """Where words and settings go, if not to OUT.json."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
+
+
+def main(config: SpeakConfig) -> int:
+    """Say a text in the model's voice: sound, words with times, tokens."""
+    import time
+
+    texts = read_texts(config)
+    if config.out.suffix not in SOUND:
+        raise UserError(f"cannot be written as {config.out.suffix or 'a file without a suffix'}", place=config.out,
+                        mend=f"name a file that ends in {' or '.join(SOUND)}")  # fmt: skip
+    from duologue.base.progress import meter
+    from duologue.engine.bundle import load
+    from duologue.engine.reading import Pace
+    from duologue.engine.speaking import Manner, speak_all
+
+    pace = Pace(max_silence=config.max_silence, tail=config.tail)
+    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    drawn = sampling(config, bundle)
+    manner = Manner(sampling=drawn, text_prompt=config.text_prompt, voice=voice(config, bundle), pace=pace)
+    start = time.perf_counter()
+    with meter("speaking", total=sum(len(text.split()) for text in texts)) as progress:
+        said = speak_all(bundle, texts, manner, slots=config.batch, on_word=progress.advance)
+    seconds = time.perf_counter() - start
+    write(config, bundle, drawn, said)
+    sound = sum(speech.audio.duration for speech in said)
+    where = str(config.out) if config.file is None else f"{len(said)} lines, {sound_path(config, 1)} and on"
+    forced = sum(speech.hurried for speech in said)
+    notes = f", {forced} begun by --max-silence" if forced else ""
+    cut = sum(speech.cut for speech in said)
+    notes += f", {cut} cut by --tail" if cut else ""
+    words = sum(len(speech.words) for speech in said)
+    print(f"{where}: {sound:.1f} s, {words} words{notes}; took {seconds:.1f} s ({sound / seconds:.2f} times real time)")
+    return 0
+
+
+def read_texts(config: SpeakConfig) -> list[str]:
+    """What to say. Errors: UserError, neither a text nor a file, both, or nothing in it."""
+    from duologue.base.files import read_text
+
+    if (config.text is None) == (config.file is None):
+        problem = "no text given" if config.text is None else "a text and a file given"
+        raise UserError(problem, place="TEXT", mend='give one: "what to say", or --file TEXT.txt')
+    if config.file is None:
+        texts, place = [config.text or ""], "TEXT"
+    else:
+        texts, place = [line for line in read_text(config.file).splitlines() if line.strip()], str(config.file)
+    if not texts or not any(text.strip() for text in texts):
+        raise UserError("has no words", place=place, mend="write what to say")
+    return [" ".join(text.split()) for text in texts]
+
+
+def sampling(config: SpeakConfig, bundle: Bundle) -> Sampling:
+    """The model's own settings, with what the options change."""
+    from duologue.engine.sampling import SEEDS
+
+    if not 0 <= config.seed < SEEDS:
+        raise UserError(f"{config.seed} is no seed", place="--seed", mend=f"use 0 to {SEEDS - 1}")
+    options = {
+        "text_temperature": 0.0 if config.greedy else config.text_temperature,
+        "audio_temperature": 0.0 if config.greedy else config.audio_temperature,
+        "audio_top_k": config.audio_top_k,
+    }
+    changed: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return replace(
+        bundle.config.sampling, text_seed=config.seed, audio_seed=config.seed, padding_bonus=config.padding_bonus,
+        **changed,
+    )  # fmt: skip
+
+
+def voice(config: SpeakConfig, bundle: Bundle) -> Voice | None:
+    """The voice prompt: a file, else a voice that comes with the model."""
+    from duologue.engine.prompts import read_voice
+
+    if config.voice_prompt is None:
+        return None
+    path = Path(config.voice_prompt)
+    if not path.exists() and not path.suffix:
+        path = bundle.voices.pick(config.voice_prompt)
+    return read_voice(path, bundle.need_codec(), bundle.lm.config)
+
+
+def sound_path(config: SpeakConfig, number: int) -> Path:
+    """Where the sound of a line goes; numbers begin at 1."""
+    return config.out if config.file is None else config.out.with_stem(f"{config.out.stem}-{number:03d}")
+
+
+def write(config: SpeakConfig, bundle: Bundle, drawn: Sampling, said: Sequence[Speech]) -> None:
+    """Write sounds, tokens, and one file of words, each whole or not at all."""
+    import shlex
+    import sys
+
+    from torch import nn
+
+    from duologue import __version__
+    from duologue.audio.wave import write_audio
+    from duologue.base.config import to_dict
+    from duologue.base.files import write_json
+    from duologue.codec.tokens import TokenHeader, codes_hash, weights_hash, write_tokens
+
+    codec, c = bundle.need_codec(), bundle.lm.config
+    assert isinstance(codec, nn.Module)
+    header = TokenHeader(
+        codec=codes_hash(codec), model=weights_hash(bundle.lm), agent_streams=c.agent_streams,
+        user_streams=c.user_streams, user_lag=c.user_lag,
+    )  # fmt: skip
+    lines = []
+    for number, speech in enumerate(said, start=1):
+        path = sound_path(config, number)
+        write_audio(path, speech.audio)
+        write_tokens(path.with_suffix(".safetensors"), speech.codes, header)
+        lines.append({
+            "text": speech.text, "sound": path.name, "duration": speech.audio.duration,
+            "words": [{"word": w.text, "start": w.start, "end": w.end} for w in speech.words],
+            "prompt_frames": speech.prompt_frames, "begun_by_max_silence": speech.hurried, "cut_by_tail": speech.cut,
+        })  # fmt: skip
+    write_json(config.json or config.out.with_suffix(".json"), {
+        "lines": lines,
+        "sampling": to_dict(drawn),
+        "made": {
+            "command": shlex.join(["duologue", *sys.argv[1:]]), "version": __version__, "config": to_dict(config),
+            "model": bundle.config.name, "weights": header.model, "codec": header.codec,
+            "device": str(bundle.lm.text_linear.weight.device), "dtype": str(bundle.lm.text_linear.weight.dtype),
+        },
+    })  # fmt: skip
