@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import duologue
+from duologue.base.command import Group
 from duologue.cli import COMMANDS, main
 from fdb_folders import make_sample, transcript, turn_taking
 
@@ -38,10 +40,52 @@ def test_importing_the_package_or_its_help_loads_nothing_heavy(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", sorted(COMMANDS.verbs))
-def test_every_verb_has_a_help_page(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == 0
-    assert "--json" in capsys.readouterr().out
+def commands(group: Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, however deep."""
+    for word, entry in group.verbs.items():
+        if isinstance(entry, Group):
+            yield from commands(entry, (*before, word))
+        else:
+            yield (*before, word)
+
+
+LEAVES = sorted(commands(COMMANDS))
+GROUPS = sorted({words[:-1] for words in LEAVES if len(words) > 1})
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_verb_has_a_help_page(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"usage: duologue {' '.join(words)} ")
+    assert "--json" in page
+
+
+@pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+def test_every_group_lists_its_verbs_and_names_the_nearest(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = [leaf[-1] for leaf in LEAVES if leaf[:-1] == words]
+    assert main([*words, "--help"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert sorted(listed) == inside
+    assert main([*words, f"{inside[0]}x"]) == 2
+    assert inside[0] in capsys.readouterr().err
+
+
+def test_the_verbs_of_training_and_evaluation_stand_in_groups() -> None:
+    assert {("train", "codec"), ("train", "lm"), ("train", "tokenizer"), ("evaluate", "nano")} <= set(LEAVES)
+
+
+def test_help_pages_do_not_wait_for_torch() -> None:
+    code = (
+        "import sys, duologue.cli as c\n"
+        f"for words in {LEAVES!r}:\n"
+        "    c.main([*words, '--help'])\n"
+        "    'torch' in sys.modules and sys.exit(f'{words} imports torch')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,24 @@ COMMANDS = Group(
         "talk": Verb("run a model against a recorded user", "duologue.engine.talk:main"),
         "score": Verb("score recorded outputs on a benchmark task", "duologue.bench.score:main"),
         "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
+        "evaluate": Group(
+            "Run a model through a benchmark and score it.",
+            {"nano": Verb("a small model against its targets", "duologue.bench.evaluate:main")},
+        ),
         "describe": Verb("timing statistics of two-channel recordings", "duologue.bench.describe:main"),
         "mine": Verb("cut a two-channel corpus into segments for each axis", "duologue.corpus.mine:main"),
         "simulate": Verb("make two-channel conversations with human timing", "duologue.corpus.simulate:main"),
         "encode": Verb("codec tokens of a corpus or of segments, cached on disk", "duologue.corpus.encode:main"),
+        "train": Group(
+            "Train a codec or a language model.",
+            {
+                "codec": Verb("a codec from folders of recordings", "duologue.train.codec:main"),
+                "tokenizer": Verb("a text tokenizer from the words of corpora", "duologue.train.tokenizer:main"),
+                "lm": Verb("a language model from conversations as codec tokens", "duologue.train.lm:main"),
+            },
+        ),
+        "speak": Verb("say a given text in a model's voice", "duologue.engine.speak:main"),
+        "transcribe": Verb("write down what is said in recordings", "duologue.engine.transcribe:main"),
         "export": Verb("write a model as a folder that upstream's loaders read", "duologue.engine.export:main"),
     },
 )

@@ -1,0 +1,82 @@
+"""The model as a speaker of given texts, and as a recogniser: word error rates of `speak` and `transcribe`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from duologue.base.errors import UserError
+from duologue.bench.nano_codec import NO_RECOGNISER, NO_TOKENIZER, Unavailable, Utterance, sampled, texts, unmeasured
+from duologue.bench.nano_words import count_edits, rate_interval
+from duologue.bench.rows import Row
+from duologue.engine.modes import need_mode
+
+if TYPE_CHECKING:
+    from duologue.audio.words import Recogniser
+    from duologue.engine.bundle import Bundle
+
+SPEAK, TRANSCRIBE = "speak: word error rate (%)", "transcribe: word error rate (%)"
+TARGET = "reported"
+
+
+def mode_rows(
+    bundle: Bundle, read: Callable[[], Sequence[Utterance]], *, recogniser: Recogniser | None, seed: int
+) -> list[Row]:
+    """Both rows, on the same utterances: their texts to be said, their sound to be recognised.
+
+    Args:
+        bundle: the model.
+        read: gives the utterances, each with its text, if anything can be measured.
+        recogniser: hears what the model says.
+        seed: of the model's draws.
+    """
+    speaks, hears = _absence(bundle, "speak", recogniser), _absence(bundle, "transcribe", recogniser)
+    said: Sequence[Utterance] = ()
+    try:
+        said = () if speaks and hears else read()
+    except Unavailable as reason:
+        speaks, hears = speaks or str(reason), hears or str(reason)
+    return [
+        unmeasured(SPEAK, TARGET, speaks) if speaks or recogniser is None else _spoken(bundle, said, recogniser, seed),
+        unmeasured(TRANSCRIBE, TARGET, hears) if hears else _transcribed(bundle, said),
+    ]
+
+
+def _absence(bundle: Bundle, name: Literal["speak", "transcribe"], recogniser: Recogniser | None) -> str:
+    """Why a mode cannot be measured; empty if it can."""
+    if bundle.text is None:
+        return NO_TOKENIZER
+    try:
+        need_mode(bundle, name)
+    except UserError as error:
+        return f"this model has no such mode: {error.problem}"
+    return NO_RECOGNISER if name == "speak" and recogniser is None else ""
+
+
+def _spoken(bundle: Bundle, said: Sequence[Utterance], recogniser: Recogniser, seed: int) -> Row:
+    from duologue.engine.speaking import Manner, speak_all
+
+    meant = [u.text for u in said if u.text]
+    speech = speak_all(bundle, meant, Manner(sampling=sampled(bundle, seed)))
+    heard = texts(recogniser, [one.audio for one in speech])
+    cut = sum(one.cut for one in speech)
+    return _row(SPEAK, meant, heard, f"as the recogniser hears it; {cut} of {len(speech)} did not fall silent in time")
+
+
+def _transcribed(bundle: Bundle, said: Sequence[Utterance]) -> Row:
+    from duologue.engine.listening import transcribe_all
+
+    known = [(u.text, u.audio) for u in said if u.text]
+    words = transcribe_all(bundle, [audio for _, audio in known])
+    heard = [" ".join(w.text for w in one) for one in words]
+    return _row(TRANSCRIBE, [text for text, _ in known], heard, "held-out user voices")
+
+
+def _row(what: str, meant: Sequence[str], heard: Sequence[str], note: str) -> Row:
+    counted = count_edits(meant, heard)
+    if counted.rate is None:
+        return unmeasured(what, TARGET, "no words to say")
+    return Row(
+        what=what, value=counted.rate, n=len(meant), interval=rate_interval(counted), target=TARGET, passed=None,
+        note=f"{note}; {int(counted.words.sum())} words",
+    )  # fmt: skip
