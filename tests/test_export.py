@@ -15,14 +15,24 @@ from safetensors.torch import load_file
 from duologue.base.errors import UserError
 from duologue.base.files import read_json, write_json
 from duologue.cli import main
+from duologue.codec import load_codec, save_codec
+from duologue.codec.spectral import SpectralCodec
 from duologue.codec.weights import write_tensors
 from duologue.engine.bundle import KYUTAI_CODEC, Bundle, load
 from duologue.engine.card import model_card
 from duologue.engine.export import export
-from duologue.engine.lineage import INTERACTIVITY, MOSHI, PERSONAPLEX, lineage
+from duologue.engine.lineage import INTERACTIVITY, MOSHI, PERSONAPLEX, learned, lineage
 from duologue.model.presets import PRESETS
 
 TINY = "random:tiny"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in nano's shape."""
+    made = tmp_path_factory.mktemp("nano") / "first"
+    export(load("random:nano", device="cpu", dtype="fp16"), made)
+    return made
 
 
 @pytest.fixture
@@ -204,6 +214,14 @@ class TestCard:
         assert str(tmp_path) not in text
         assert "`first`" in text
 
+    def test_what_was_learned_is_a_layer_of_its_own(self, bundle: Bundle) -> None:
+        once = learned(bundle.config.lineage, "Training", "talks", "CC BY-SA 3.0")
+        assert [x.weights for x in once] == ["talks"]
+        assert learned(once, "Training", "talks", "CC BY-SA 3.0") == once
+        assert [x.weights for x in learned((MOSHI,), "Training", "talks", "x")] == [MOSHI.weights, "talks"]
+        card = model_card(replace(bundle, config=replace(bundle.config, lineage=once)), "m", {})
+        assert "license: cc-by-sa-3.0" in card
+
     def test_random_weights_need_no_licence(self, bundle: Bundle) -> None:
         text = model_card(bundle, "mine", {})
         assert "random numbers" in text
@@ -236,6 +254,36 @@ class TestCommand:
             assert main(["export", source, "-o", str(out)]) == 2
             assert capsys.readouterr().err.count("\n") == 1
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+class TestNanosCodec:
+    """The codec of `nano`, whose decoder may be trained on and which may be kept in half precision."""
+
+    def test_half_precision_halves_it_and_sampling_is_written(self, folder: Path, tmp_path: Path) -> None:
+        write_json(tmp_path / "drawn.json", {"temp": 0.5})
+        small = [str(folder), "-o", str(tmp_path / "out"), "--codec-dtype", "fp16"]
+        assert main(["export", *small, "--sampling", str(tmp_path / "drawn.json")]) == 0
+        sizes = [(f / "codec.safetensors").stat().st_size for f in (folder, tmp_path / "out")]
+        assert sizes[1] < 0.52 * sizes[0]
+        assert sum(f.stat().st_size for f in (tmp_path / "out").iterdir()) < 60e6
+        again = load(tmp_path / "out", device="cpu")
+        assert again.config.sampling.audio_temperature == 0.5
+        assert next(again.need_codec().parameters()).dtype == torch.float32  # type: ignore[attr-defined]
+
+    def test_a_decoder_that_was_trained_on_takes_the_other_s_place(self, folder: Path, tmp_path: Path) -> None:
+        codec = load_codec(folder / "codec.safetensors", device="cpu")
+        assert isinstance(codec, SpectralCodec)
+        with torch.no_grad():
+            codec.head.out.bias += 1
+        save_codec(codec, tmp_path / "on.safetensors")
+        given = ["export", str(folder), "--no-voices", "--codec-file", str(tmp_path / "on.safetensors"), "-o"]
+        assert main([*given, str(tmp_path / "out")]) == 0
+        assert torch.equal(load_codec(tmp_path / "out", device="cpu").head.out.bias, codec.head.out.bias)  # type: ignore[attr-defined]
+        with torch.no_grad():
+            codec.fold.bias += 1
+        save_codec(codec, tmp_path / "on.safetensors")
+        assert main([*given, str(tmp_path / "other")]) == 2
+        assert not (tmp_path / "other").exists()
 
 
 def test_tensors_are_written_as_safetensors_reads_them(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import duologue
 from duologue.engine.bundle import Bundle
-from duologue.engine.lineage import SPDX, Layer
+from duologue.engine.lineage import NONE, SPDX, Layer
 
 PAGES: Mapping[str, str] = {
     "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
     "CC BY-NC 4.0": "https://creativecommons.org/licenses/by-nc/4.0/",
+    "CC BY-SA 3.0": "https://creativecommons.org/licenses/by-sa/3.0/",
     "NVIDIA Open Model License":
         "https://www.nvidia.com/en-us/agreements/enterprise-software/nvidia-open-model-license/",
 }  # fmt: skip
@@ -60,18 +61,18 @@ def _front(layers: tuple[Layer, ...]) -> str:
     """YAML: a single known licence by the hub's name for it; anything else is "other", with all names."""
     licences = list(dict.fromkeys(layer.licence for layer in layers))
     lines = ["tags:", "- full-duplex", "- speech", "- moshi"]
-    bases = [x.weights for x in layers if x.licence not in ("none needed", "unknown")]
+    bases = [x.weights for x in layers if x.licence not in (NONE, "unknown")]
     if bases:
         lines += ["base_model:", f"- {bases[-1]}"]
     if len(licences) == 1 and licences[0] in SPDX:
         lines.append(f"license: {SPDX[licences[0]]}")
-    elif licences and licences != ["none needed"]:
+    elif licences and licences != [NONE]:
         lines += ["license: other", f"license_name: {' and '.join(licences).lower().replace(' ', '-')}"]
     return "\n".join(["---", *lines, "---"])
 
 
 def _licence(layers: tuple[Layer, ...]) -> str:
-    if all(layer.licence == "none needed" for layer in layers):
+    if all(layer.licence == NONE for layer in layers):
         return "The weights are random numbers: no licence of a model applies to them."
     rows = [f"| {x.what} | `{x.weights}` | {_linked(x.licence)} |" for x in layers]
     table = "\n".join(["| layer | weights | licence |", "| --- | --- | --- |", *rows])

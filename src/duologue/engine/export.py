@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,11 +27,17 @@ class ExportConfig:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FOLDER")]
     """The folder to write; it must be new or empty."""
     dtype: Literal["same", "fp32", "bf16", "fp16"] = "same"
-    """Number format of the language model on disk; same: as in the source. The codec stays in fp32."""
+    """Number format of the language model on disk; same: as in the source."""
     lora: Path | None = None
     """A file of adapters to merge into the weights, besides any that the source names itself."""
     codec: bool = True
     """Also write the codec."""
+    codec_file: Path | None = None
+    """Another codec instead, with the same codes: one whose decoder was trained on (duologue train codec)."""
+    codec_dtype: Literal["fp32", "fp16"] = "fp32"
+    """Number format of the codec on disk; it always runs in fp32. Other than fp32 only for codecs that are not Mimi."""
+    sampling: Path | None = None
+    """JSON with how it is sampled from by default, as Kyutai's lm_gen_config: temp, temp_text, top_k, top_k_text."""
     voices: bool = True
     """Also copy the voices that come with the model."""
     force: bool = False
@@ -47,7 +53,8 @@ def main(config: ExportConfig) -> int:
 
     kept = _source_format(config.source) if config.dtype == "same" else config.dtype
     bundle = load(config.source, device="cpu", dtype=kept, codec=config.codec, lora=config.lora)
-    written = export(bundle, config.out, voices=config.voices, force=config.force)
+    bundle = _changed(bundle, config)
+    written = export(bundle, config.out, voices=config.voices, force=config.force, codec_dtype=config.codec_dtype)
     parameters = sum(x.numel() for x in bundle.lm.parameters())
     if config.json is not None:
         from duologue.base.files import write_json
@@ -59,7 +66,9 @@ def main(config: ExportConfig) -> int:
     return 0
 
 
-def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = False) -> dict[str, int]:
+def export(
+    bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = False, codec_dtype: str = "fp32"
+) -> dict[str, int]:
     """Write a bundle as a folder; returns its files with their sizes in bytes. It appears whole or not at all.
 
     Args:
@@ -67,6 +76,7 @@ def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = F
         folder: new or empty.
         voices: also copy the voices that come with the model.
         force: replace a folder that an earlier export wrote.
+        codec_dtype: number format of the codec on disk.
 
     Raises:
         UserError: the folder holds files, or adapters are not merged.
@@ -84,7 +94,7 @@ def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = F
     with atomic_path(folder) as aside:
         aside.mkdir()
         save_lm(bundle.lm, aside)
-        values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices=voices)
+        values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices, codec_dtype)
         write_json(aside / CONFIG, values)
         told = {"lineage": [asdict(x) for x in bundle.config.lineage]}
         modes = {name: mode for name, mode in to_dict(bundle.config.modes).items() if mode is not None}
@@ -98,7 +108,32 @@ def export(bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = F
     return written
 
 
-def _names(bundle: Bundle, folder: Path, *, voices: bool) -> dict[str, Any]:
+def _changed(bundle: Bundle, config: ExportConfig) -> Bundle:
+    """With the codec and the sampling that were asked for. Errors: UserError, a codec of other codes."""
+    from duologue.base.files import read_json
+    from duologue.codec import load_codec
+    from duologue.codec.split import SplitCodec
+    from duologue.codec.tokens import codes_hash
+    from duologue.model.presets import codebooks
+
+    if config.sampling is not None:
+        drawn = read_json(config.sampling)
+        if not isinstance(drawn, dict):
+            raise UserError("is no object", place=config.sampling, mend='write {"temp": 0.8, "temp_text": 0.7}')
+        bundle = replace(bundle, config=replace(bundle.config, lm_gen_config=drawn))
+    if config.codec_file is not None:
+        before = bundle.codec
+        codec = load_codec(config.codec_file, device="cpu", n_codebooks=codebooks(bundle.lm.config))
+        if not (isinstance(codec, SplitCodec) and isinstance(before, SplitCodec)):
+            raise UserError("needs a model with a codec", place="--codec-file", mend="leave --no-codec out")
+        if codes_hash(codec) != codes_hash(before):
+            mend = "take one that was trained with --start and --learning.train decoder"
+            raise UserError("has other codes than the model's codec", place=config.codec_file, mend=mend)
+        bundle = replace(bundle, codec=codec)
+    return bundle
+
+
+def _names(bundle: Bundle, folder: Path, voices: bool, codec_dtype: str) -> dict[str, Any]:
     """Write codec, tokenizer and voices; what config.json says of them."""
     from duologue.engine.voices import copy_voices
     from duologue.model.checkpoint import WEIGHTS
@@ -106,7 +141,7 @@ def _names(bundle: Bundle, folder: Path, *, voices: bool) -> dict[str, Any]:
     config = bundle.config
     said: dict[str, Any] = {"model_type": config.model_type, "moshi_name": WEIGHTS}
     if bundle.codec is not None:
-        said |= _write_codec(bundle.codec, folder, kyutai=config.kyutai_codec)
+        said |= _write_codec(bundle.codec, folder, config.kyutai_codec, codec_dtype)
     if config.text_file is not None:
         said["tokenizer_name"] = config.text_file.name
         shutil.copyfile(config.text_file, folder / config.text_file.name)
@@ -117,8 +152,10 @@ def _names(bundle: Bundle, folder: Path, *, voices: bool) -> dict[str, Any]:
     return said
 
 
-def _write_codec(codec: Codec, folder: Path, *, kyutai: bool) -> dict[str, Any]:
+def _write_codec(codec: Codec, folder: Path, kyutai: bool, dtype: str) -> dict[str, Any]:
     """Kyutai's own Mimi keeps the name that PersonaPlex's loader looks for; any other has its shape beside it."""
+    import torch
+
     from duologue.codec import save_codec
     from duologue.codec.mimi import MimiConfig
     from duologue.codec.spectral import SpectralCodec
@@ -127,9 +164,11 @@ def _write_codec(codec: Codec, folder: Path, *, kyutai: bool) -> dict[str, Any]:
 
     if not isinstance(codec, SplitCodec):
         raise UserError(f"a {type(codec).__name__} has no place in this layout", mend="export without the codec")
+    if dtype != "fp32" and not isinstance(codec, SpectralCodec):
+        raise UserError("Mimi is kept in fp32, as its loaders want it", place="--codec-dtype", mend="leave it out")
     kept = kyutai and codec.shape == MimiConfig()
     name = "codec.safetensors" if isinstance(codec, SpectralCodec) else "mimi.safetensors"
-    file = save_codec(codec, folder / (CODEC if kept else name))
+    file = save_codec(codec, folder / (CODEC if kept else name), {"fp16": torch.float16}.get(dtype, torch.float32))
     shape = file.with_suffix(".json")
     if kept:
         shape.unlink()

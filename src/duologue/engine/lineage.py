@@ -35,7 +35,9 @@ KNOWN: Mapping[str, tuple[Layer, ...]] = {
     INTERACTIVITY.weights: (MOSHI, PERSONAPLEX, INTERACTIVITY),
 }
 """From the model cards of these repositories, oldest layer first."""
-SPDX: Mapping[str, str] = {"CC BY 4.0": "cc-by-4.0", "CC BY-NC 4.0": "cc-by-nc-4.0"}
+NONE = "none needed"
+"""The licence of random weights."""
+SPDX: Mapping[str, str] = {"CC BY 4.0": "cc-by-4.0", "CC BY-NC 4.0": "cc-by-nc-4.0", "CC BY-SA 3.0": "cc-by-sa-3.0"}
 """Names of licences on the Hugging Face hub."""
 
 
@@ -44,6 +46,12 @@ def lineage(repo: str) -> tuple[Layer, ...]:
     return KNOWN.get(repo) or (Layer(what="Model", weights=repo, licence="unknown"),)
 
 
+def learned(before: tuple[Layer, ...], what: str, weights: str, licence: str) -> tuple[Layer, ...]:
+    """The layers after a training: those before, without random weights and without an earlier part of the same."""
+    layer = Layer(what=what, weights=weights, licence=licence)
+    return (*(x for x in before if x.licence != NONE and x != layer), layer)
+
+
 def no_lineage(name: str) -> tuple[Layer, ...]:
     """Of random weights, in which nobody's work lies."""
-    return (Layer(what="Random weights: nothing was learned", weights=name, licence="none needed"),)
+    return (Layer(what="Random weights: nothing was learned", weights=name, licence=NONE),)

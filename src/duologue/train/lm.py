@@ -178,9 +178,13 @@ def begin(config: TrainLMConfig, header: CacheHeader | None) -> Bundle:
 
 
 def declared(bundle: Bundle, mix: Mix) -> Bundle:
-    """The bundle, which says that it transcribes, and how, if the mix teaches it."""
+    """The bundle, which says what it learns from and, if the mix teaches it, that it transcribes, and how."""
+    from duologue.engine.lineage import learned
     from duologue.engine.modes import Mode
 
+    corpora = list(dict.fromkeys(source.corpus.resolve().name for source in mix.sources))
+    layers = learned(bundle.config.lineage, "Training by Duologue", " + ".join(corpora), mix.licence)
+    bundle = replace(bundle, config=replace(bundle.config, lineage=layers))
     for source in mix.sources:
         if source.task == "transcribe":
             mode = Mode(prompt=source.prompts[0] if source.prompts else None, text_delay=mix.text_delay)

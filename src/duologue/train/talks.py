@@ -73,6 +73,8 @@ class Mix:
 
     sources: tuple[SourceConfig, ...]
     """One after another."""
+    licence: str = "unknown"
+    """Under which what is learned may be passed on, for the model card; the corpora's licences decide."""
     text_delay: float = 1.04
     """Seconds by which the text is behind the sound when the task is to transcribe."""
 
