@@ -352,6 +352,27 @@ class TestVerb:
         second = load(tmp_path / "second" / "model", device="cpu")
         assert not torch.equal(second.lm.text_emb.weight, first.lm.text_emb.weight)
 
+    def test_a_text_model_s_weights_are_where_a_new_model_begins(self, files: Path, tmp_path: Path) -> None:
+        transformers = pytest.importorskip("transformers", reason="it makes the text model")
+        shape = transformers.LlamaConfig(
+            vocab_size=90, hidden_size=32, intermediate_size=45, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, tie_word_embeddings=True,
+        )  # fmt: skip
+        llama = transformers.LlamaForCausalLM(shape)
+        llama.save_pretrained(tmp_path / "llama")
+        given = replace(config(files, tmp_path / "run", 2), text_model=tmp_path / "llama")
+        lm = begin(given, header(files)).lm
+        theirs = llama.state_dict()
+        assert torch.equal(lm.text_emb.weight[:90], theirs["model.embed_tokens.weight"])
+        assert (lm.config.text_card, lm.config.num_layers, lm.config.card) == (92, 3, 64)
+        assert lm.config.depformer_dim == TINY.depformer_dim
+        assert main(given) == 0
+        bundle = load(tmp_path / "run" / "model", device="cpu")
+        assert not torch.equal(bundle.lm.text_emb.weight, lm.text_emb.weight)
+        sound = Audio(0.1 * np.random.default_rng(0).standard_normal((1, 24_000)).astype(np.float32), 24_000)
+        assert talk(bundle, sound).codes.shape[0] == 17
+        assert [layer.weights for layer in bundle.config.lineage] == ["llama", "corpus"]
+
     def test_mistakes_are_one_line(self, files: Path, tmp_path: Path) -> None:
         def refused(named: str, **changes: Any) -> None:
             with pytest.raises(UserError, match=named):
@@ -362,7 +383,7 @@ class TestVerb:
         refused("--tokenizer: is needed", tokenizer=None)
         refused("'tiney' is no preset", preset="tiney")
         refused("--held-out", held_out=1.0)
-        refused("codes go to 64, the model's to 512", preset="nano")
+        refused("is for a new model; leave out --start", text_model=tmp_path, start="random:tiny")
         other = tmp_path / "other.safetensors"
         save_codec(random_codec(PRESETS["tiny"].codec, 8, 1, device="cpu"), other)
         refused("the tokens come from another codec; encode the corpus again", codec=other)

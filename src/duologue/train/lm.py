@@ -14,10 +14,8 @@ from duologue.train.loop import LoopConfig
 
 if TYPE_CHECKING:
     from duologue.base.runs import RunFolder
-    from duologue.codec.interface import Codec
     from duologue.corpus.token_cache import CacheHeader
     from duologue.engine.bundle import Bundle
-    from duologue.model.config import LMConfig
     from duologue.train.parallel import World
     from duologue.train.talks import Mix
 
@@ -42,6 +40,9 @@ class TrainLMConfig:
     """The text tokenizer; needed unless --start has one."""
     preset: str = "nano"
     """Shape of a new model: nano, mini, tiny, or those of 7B."""
+    text_model: Path | None = None
+    """Folder of a text model in Hugging Face's format (a Llama such as SmolLM2-135M) whose weights and shape the
+    temporal transformer of a new model begins with; the tokenizer is its own."""
     start: str | None = None
     """A model to go on from, instead of random weights: a folder, or a name that duologue talk takes."""
     held_out: float = 0.03
@@ -130,37 +131,19 @@ def begin(config: TrainLMConfig, header: CacheHeader | None) -> Bundle:
     Raises:
         UserError: codec or tokenizer are missing, or not those that the tokens and the model were made with.
     """
-    from duologue.codec.checkpoint import load_codec
-    from duologue.codec.tokens import codes_hash
-    from duologue.engine.bundle import Bundle, BundleConfig, load
-    from duologue.engine.lineage import no_lineage
-    from duologue.engine.voices import Voices
-    from duologue.model.presets import codebooks
-    from duologue.model.text import load_text
-
-    if config.start is not None:
-        bundle = load(config.start, device=config.device, dtype="fp32")
-        codec: Codec = bundle.need_codec()
-    else:
-        for name in ("codec", "tokenizer"):
-            if (config.codec if name == "codec" else config.tokenizer) is None:
-                raise UserError("is needed for a new model", place=f"--{name}", mend="or go on from --start MODEL")
-        assert config.codec is not None
-        assert config.tokenizer is not None
-        shape, name = _preset(config.preset), f"random:{config.preset}@{config.seed}"
-        codec = load_codec(config.codec, device=config.device, n_codebooks=None if header is None else header.codebooks)
-        text = load_text(config.tokenizer)
-        if text.vocab_size > shape.text_card:
-            problem = f"has {text.vocab_size} pieces, the model {shape.text_card}"
-            raise UserError(problem, place=config.tokenizer, mend=f"train one of {shape.text_card}")
-        from duologue.model.initial import random_lm
-
-        bundle = Bundle(
-            lm=random_lm(shape, config.seed, device=config.device, dtype="fp32"), codec=codec, text=text,
-            config=BundleConfig(name=name, lineage=no_lineage(name), text_file=config.tokenizer), voices=Voices(),
-        )  # fmt: skip
     from torch import nn
 
+    from duologue.codec.tokens import codes_hash
+    from duologue.engine.bundle import load
+    from duologue.model.presets import codebooks
+
+    if config.start is None:
+        bundle = new_model(config)
+    else:
+        if config.text_model is not None:
+            raise UserError("is for a new model", place="--text-model", mend="leave out --start")
+        bundle = load(config.start, device=config.device, dtype="fp32")
+    codec = bundle.need_codec()
     if header is None:
         return bundle
     assert isinstance(codec, nn.Module)
@@ -171,10 +154,54 @@ def begin(config: TrainLMConfig, header: CacheHeader | None) -> Bundle:
     if header.codebooks < needed:
         problem = f"have {header.codebooks} codebooks a side, the model {needed}"
         raise UserError(f"the tokens {problem}", place=config.mix, mend="encode the corpus with this model's codec")
-    if header.card != bundle.lm.config.card:
-        problem = f"codes go to {header.card}, the model's to {bundle.lm.config.card}"
-        raise UserError(problem, place=config.mix, mend="use a codec and a model that belong together")
     return bundle
+
+
+def new_model(config: TrainLMConfig) -> Bundle:
+    """Random weights in a preset's shape, or those of a text model with new ones for sound; as many codes as the codec.
+
+    The text model's weights stay as they are (`from_text_model` without `fold_epsilon`), so that steps are no larger
+    beside them than beside new ones.
+
+    Raises:
+        UserError: codec or tokenizer are missing or do not fit, no such preset, or a text model that cannot be used.
+    """
+    from duologue.base.typed import nearest
+    from duologue.codec.checkpoint import load_codec
+    from duologue.engine.bundle import Bundle, BundleConfig
+    from duologue.engine.lineage import lineage, no_lineage
+    from duologue.engine.voices import Voices
+    from duologue.model.from_text import from_text_model, text_model_config
+    from duologue.model.initial import random_lm
+    from duologue.model.presets import PRESETS
+    from duologue.model.text import load_text
+
+    if config.preset not in PRESETS:
+        raise UserError(f"{config.preset!r} is no preset", place="--preset", mend=nearest(config.preset, PRESETS))
+    source = config.text_model
+    tokenizer = config.tokenizer or (None if source is None else source / "tokenizer.json")
+    for name, file in (("codec", config.codec), ("tokenizer", tokenizer)):
+        if file is None:
+            raise UserError("is needed for a new model", place=f"--{name}", mend="or go on from --start MODEL")
+    assert config.codec is not None
+    assert tokenizer is not None
+    preset = PRESETS[config.preset]
+    codec = load_codec(config.codec, device=config.device, n_codebooks=preset.n_codebooks)
+    shape = replace(preset.lm, card=codec.card)
+    if source is None:
+        name = f"random:{config.preset}@{config.seed}"
+        layers, lm = no_lineage(name), random_lm(shape, config.seed, device=config.device, dtype="fp32")
+    else:
+        name, shape = source.resolve().name, text_model_config(source, shape)
+        layers = lineage(name)
+        lm = from_text_model(source, shape, fold_epsilon=False, seed=config.seed, device=config.device)
+    silent = frozenset({shape.existing_text_padding_id, shape.existing_text_end_padding_id})
+    text = load_text(tokenizer, silent=silent)
+    if text.vocab_size > shape.text_card:
+        problem = f"has {text.vocab_size} pieces, the model {shape.text_card}"
+        raise UserError(problem, place=tokenizer, mend=f"train one of {shape.text_card}")
+    told = BundleConfig(name=name, lineage=layers, text_file=tokenizer)
+    return Bundle(lm=lm, codec=codec, text=text, config=told, voices=Voices())
 
 
 def declared(bundle: Bundle, mix: Mix) -> Bundle:
@@ -210,12 +237,3 @@ def export_model(bundle: Bundle, run: RunFolder, world: World) -> None:
         lm.load_state_dict(state, assign=True)
         bundle = replace(bundle, lm=lm)
     export(bundle, run.path / "model", force=True)
-
-
-def _preset(name: str) -> LMConfig:
-    from duologue.base.typed import nearest
-    from duologue.model.presets import PRESETS
-
-    if name not in PRESETS:
-        raise UserError(f"{name!r} is no preset", place="--preset", mend=nearest(name, PRESETS))
-    return PRESETS[name].lm
