@@ -166,6 +166,23 @@ def test_scoring_a_part_equals_scoring_all_and_taking_that_part() -> None:
     assert abs(found.total - full.total) > 1e-4
 
 
+@torch.no_grad()
+def test_blind_frames_are_read_as_absent_and_scored_as_they_are() -> None:
+    model, codes = random_model(TINY), drawn(TINY)
+    learn = every(codes)
+    none = losses(model, codes, learn, Weights(), blind=torch.zeros_like(learn))
+    assert torch.equal(none.total, losses(model, codes, learn, Weights()).total)
+    last = torch.zeros_like(learn)
+    last[:, -1] = True  # what is read to write the last frame
+    assert losses(model, codes, learn, Weights(), blind=last).total != none.total
+    heard = next(k for k, delay in enumerate(TINY.delays) if delay == 0 and k > TINY.agent_streams)
+    other = codes.clone()
+    other[:, heard, -2] = (other[:, heard, -2] + 1) % TINY.card  # read there alone
+    for blind, differs in ((None, True), (last, False)):
+        one, two = (losses(model, c, learn, Weights(), scored=last, blind=blind) for c in (codes, other))
+        assert bool(abs(one.semantic - two.semantic) > 1e-6) is differs
+
+
 def test_nothing_to_score_is_zero_and_every_weight_has_a_gradient() -> None:
     """Processes that train together must all take part in all of the model."""
     model = random_model(TINY)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_models import TINY, noise, random_codec
-from duologue.audio.wave import Audio, write_audio
+from duologue.audio.wave import Audio, read_audio, write_audio
 from duologue.base.errors import UserError
 from duologue.codec.mimi import Mimi
 from duologue.corpus import encode, encoding, token_cache
@@ -91,7 +91,7 @@ def test_codes_that_are_none_are_refused(tmp_path: Path) -> None:
 
 def test_a_cache_belongs_to_one_codec(tmp_path: Path) -> None:
     TokenCacheWriter(tmp_path, HEADER)
-    with pytest.raises(UserError, match="another codec \\(codec differ\\)"):
+    with pytest.raises(UserError, match="made otherwise \\(codec differ\\)"):
         TokenCacheWriter(tmp_path, CacheHeader(codec="other", codebooks=4, card=32, frame_rate=100.0))
 
 
@@ -215,6 +215,27 @@ def test_the_verb_encodes_a_store_and_its_segments_then_have_codes(
     alone = codec.encode(torch.from_numpy(heard)[None, None])[0].detach().numpy()
     assert segments[0].codes is not None
     np.testing.assert_array_equal(segments[0].codes[4:], alone)
+
+
+def test_what_is_skipped_is_not_encoded_and_stands_in_the_cache(
+    tmp_path: Path, codec: Mimi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duologue.engine.bundle.codec_of", lambda model, device: codec)
+    sound = np.stack([wave(2400, 0), wave(2400, 1)])
+    write_audio(tmp_path / "talks" / "a.wav", Audio(sound, TINY.sample_rate))
+    skip = 300 / TINY.sample_rate
+    caches = []
+    for name, left in (("whole", 0.0), ("part", skip)):
+        config = encode.EncodeConfig(source=tmp_path / "talks", out=tmp_path / name, skip=left, device="cpu")
+        assert encode.main(config) == 0
+        caches.append(TokenCache(tmp_path / name))
+    assert [cache.header.skip for cache in caches] == [0.0, skip]
+    (name,) = caches[1]
+    heard = read_audio(tmp_path / "talks" / "a.wav").samples[0, 300:]
+    alone = codec.encode(torch.from_numpy(heard)[None, None])[0].detach().numpy()
+    np.testing.assert_array_equal(caches[1].codes(name)[:4], alone)
+    with pytest.raises(UserError, match="--skip"):
+        encode.main(encode.EncodeConfig(source=tmp_path, skip=-1.0))
 
 
 def test_mistakes_of_the_verb(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from duologue.bench.nano_words import ROUNDS, SEED
 from duologue.bench.rows import Row
 from duologue.corpus.script import Script, load_scripts
 from duologue.corpus.script import held_out as held_out
+from duologue.dialogue.timeline import earlier
 from duologue.engine.prompts import Tones, tones
 from duologue.model.text import TextTokenizer
 from duologue.model.words import TextLayout, lay_words
@@ -146,7 +147,7 @@ def on_streams(
         if not isinstance(read, Conversation) or read.id not in tokens or not read.sides[0].words:
             continue
         codes = torch.from_numpy(tokens.codes(read.id))
-        laid = lay_words(read.sides[0].words, text, codes.shape[1], TextLayout.of(c))
+        laid = lay_words(earlier(read.sides[0].words, tokens.header.skip) or (), text, codes.shape[1], TextLayout.of(c))
         sound = torch.cat((codes[: c.agent_streams], codes[n : n + c.user_streams]))
         rest = sound.new_full((c.n_q - len(sound), sound.shape[1]), -1)
         whole = torch.cat((laid[None], sound, rest))

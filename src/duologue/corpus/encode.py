@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ class EncodeConfig:
     """A codec's own file instead (duologue train codec makes one)."""
     reader: str | None = None
     """How a corpus is read; by default the reader that knows what it finds in the folder."""
+    skip: float = 0.0
+    """Seconds of a corpus's recordings to leave out at the beginning. With a part of a frame, such as 0.04, the same
+    sound gives other codes: more to learn from."""
     rows: int = 16
     """Channels that are encoded at once; more on a GPU."""
     device: str = "auto"
@@ -49,7 +53,11 @@ def main(config: EncodeConfig) -> int:
     """Encode both sides of every segment, or of every conversation of a corpus, and cache the tokens."""
     if config.rows < 2:
         raise UserError(f"{config.rows} rows hold no recording", place="--rows", mend="use 2 or more")
+    if not 0 <= config.skip < math.inf:
+        raise UserError(f"{config.skip} is not a time", place="--skip", mend="use seconds, 0 or more")
     segments = (config.source / "index.parquet").is_file()
+    if segments and config.skip:
+        raise UserError("is for a corpus, not for segments", place="--skip", mend="leave it out")
     if config.out is None and not segments:
         raise UserError("where do the tokens go?", place="--out", mend="name a folder: -o TOKENS")
     out = config.out or config.source / "tokens"
@@ -71,7 +79,11 @@ def main(config: EncodeConfig) -> int:
     )
     assert isinstance(codec, nn.Module)
     header = CacheHeader(
-        codec=codes_hash(codec), codebooks=codec.n_codebooks, card=codec.card, frame_rate=codec.frame_rate
+        codec=codes_hash(codec),
+        codebooks=codec.n_codebooks,
+        card=codec.card,
+        frame_rate=codec.frame_rate,
+        skip=config.skip,
     )
     start = time.perf_counter()
     failed = encode_items(codec, pick_device(config.device), items, TokenCacheWriter(out, header), config.rows)
@@ -105,7 +117,7 @@ def corpus_items(config: EncodeConfig) -> Iterator[Item]:
 
     for read in read_corpus(config.source, config.reader):
         if isinstance(read, Conversation) and any(side.sound is not None for side in read.sides):
-            yield Item(read.id, read.duration, partial(_read, read))
+            yield Item(read.id, read.duration, partial(_read, read, config.skip))
 
 
 def _hear(agent: LazyWaveform | None, user: LazyWaveform | None) -> tuple[Audio | None, Audio | None]:
@@ -116,8 +128,8 @@ def _hear(agent: LazyWaveform | None, user: LazyWaveform | None) -> tuple[Audio 
     return sides[0], sides[1]
 
 
-def _read(conversation: Conversation) -> tuple[Audio | None, Audio | None]:
+def _read(conversation: Conversation, skip: float) -> tuple[Audio | None, Audio | None]:
     from duologue.corpus.sound import read_sound
 
-    sides = [None if side.sound is None else read_sound(side.sound, 0.0, None) for side in conversation.sides]
+    sides = [None if side.sound is None else read_sound(side.sound, skip, None) for side in conversation.sides]
     return sides[0], sides[1]

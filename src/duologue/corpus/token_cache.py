@@ -41,6 +41,8 @@ class CacheHeader:
     """Entries of each codebook."""
     frame_rate: float
     """Frames a second."""
+    skip: float = 0.0
+    """Seconds of the beginning that were left out: words stand so much earlier beside the codes."""
     version: int = VERSION
     """Of this layout."""
 
@@ -68,7 +70,7 @@ class TokenCacheWriter:
             write_json(folder / HEADER, asdict(header))
         elif (found := read_header(folder)) != header:
             differing = [name for name, value in asdict(header).items() if asdict(found)[name] != value]
-            problem = f"holds codes of another codec ({', '.join(differing)} differ)"
+            problem = f"holds codes made otherwise ({', '.join(differing)} differ)"
             raise UserError(problem, place=folder, mend="choose another folder")
         repair(folder / JOURNAL)
         self._items = dict(_journal(folder))

@@ -26,6 +26,14 @@ class Word(NamedTuple):
     end: float
 
 
+def earlier(words: Iterable[Word] | None, seconds: float) -> tuple[Word, ...] | None:
+    """Words so much earlier, without those that ended before 0; None stays None."""
+    if words is None:
+        return None
+    moved = (Word(w.text, max(w.start - seconds, 0.0), w.end - seconds) for w in words)
+    return tuple(w for w in moved if w.end > 0) if seconds else tuple(words)
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """One speaker: disjoint speech intervals [N, 2] in seconds, sorted, and the words if they are known.

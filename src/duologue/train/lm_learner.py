@@ -38,12 +38,17 @@ class LMLearning:
     """What counts how much."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights move."""
+    blind: float = 0.0
+    """Share of frames in which the temporal transformer does not get to read what sounded, on either side: against
+    learning few hours by heart."""
     recompute: bool = False
     """Keep less for the gradient and compute it again: slower, and far less memory."""
     autocast: bool = True
     """Compute in bfloat16 where that is safe."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.blind < 1:
+            raise UserError(f"{self.blind} is no share", place="learning.blind", mend="use 0 to below 1")
         for name in ("batch", "passes", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is less than 1", place=f"learning.{name}")
@@ -136,16 +141,20 @@ class LMLearner:
         import torch
 
         how = self.learning
-        scored = batch.sounds
+        scored, blind = batch.sounds, None
+        if how.blind and self.model.training:
+            blind = torch.from_numpy(rng.random(scored.shape) < how.blind).to(self.device)
         if how.weights.quiet < 1:
             scored = scored & (batch.speaks | torch.from_numpy(rng.random(scored.shape) < how.weights.quiet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=how.autocast):
-            return Losses(
-                *self._score(batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device))
-            )
+            given = (batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device), blind)
+            return Losses(*self._score(*given))
 
-    def _scored(self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None) -> tuple[Tensor, ...]:
-        found = losses(model, codes, learn, self.learning.weights, scored, recompute=self.learning.recompute)
+    def _scored(
+        self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None, blind: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        how = self.learning
+        found = losses(model, codes, learn, how.weights, scored, blind=blind, recompute=how.recompute)
         return found.total, found.text, found.words, found.semantic, found.acoustic
 
 

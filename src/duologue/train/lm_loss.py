@@ -56,7 +56,7 @@ class Losses:
 
 def losses(
     model: DuplexLM, codes: Tensor, learn: Tensor, weights: Weights, scored: Tensor | None = None,
-    *, recompute: bool = False,
+    *, blind: Tensor | None = None, recompute: bool = False,
 ) -> Losses:  # fmt: skip
     """Losses of codes by teacher forcing.
 
@@ -67,6 +67,7 @@ def losses(
         weights: what counts how much.
         scored: bool [B, T], steps of the depth transformer whose audio is scored; all if None. Step s writes the
             semantic code of frame s and, where the delay is 1, the acoustic codes of frame s - 1.
+        blind: bool [B, T], frames whose codes of sound the temporal transformer reads as absent.
         recompute: as in `DuplexLM.forward`.
     """
     import torch
@@ -77,7 +78,10 @@ def losses(
     steps = config.agent_streams
     marked = codes.masked_fill(~learn[:, None], ABSENT)  # targets; inputs keep their prompts
     inputs, targets = model.delayed(codes), model.delayed(marked)[:, :, 1:]
-    hidden = model.temporal(inputs[:, :, :-1], recompute=recompute)
+    read = inputs[:, :, :-1]
+    if blind is not None:
+        read = torch.cat((read[:, :1], read[:, 1:].masked_fill(blind[:, None], ABSENT)), 1)
+    hidden = model.temporal(read, recompute=recompute)
     text = targets[:, 0]
     present = (text >= 0) & (text != config.text_initial_id)
     quiet = (text == config.existing_text_padding_id) | (text == config.existing_text_end_padding_id)

@@ -18,7 +18,7 @@ from duologue.base.errors import UserError
 from duologue.base.progress import track
 from duologue.corpus.script import CHATS
 from duologue.corpus.token_cache import CacheHeader, TokenCache
-from duologue.dialogue.timeline import Word
+from duologue.dialogue.timeline import Word, earlier
 from duologue.engine.modes import LONGEST
 from duologue.model.text import TextTokenizer
 from duologue.model.words import ABSENT, BRINK, TextLayout, lay_words
@@ -186,7 +186,7 @@ def _talks(
     for read in track(list(read_corpus(corpus, None)), f"reading {corpus.name}"):
         if not isinstance(read, Conversation) or read.id not in cache:
             continue
-        words = [side.words for side in read.sides]
+        words = [earlier(side.words, cache.header.skip) for side in read.sides]
         codes = cache.raw(read.id).reshape(2, n, -1)
         frames = codes.shape[2]
         if not any(words) or not frames:
