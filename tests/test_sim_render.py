@@ -245,6 +245,16 @@ def test_a_corpus_holds_sound_words_truth_and_a_list(
     assert json.loads((tmp_path / "said.json").read_text())["conversations"] == len(rows)
 
 
+def test_an_agent_alone_says_the_lines_of_both_and_the_user_at_most_nods(chat: Path, tmp_path: Path) -> None:
+    make(chat, tmp_path / "corpus", "--alone")
+    for row in (json.loads(line) for line in (tmp_path / "corpus" / "data.jsonl").read_text().splitlines()):
+        timeline = read_truth(tmp_path / "corpus" / "truth" / Path(row["path"]).with_suffix(".json").name)
+        said = " ".join(w.text for w in timeline.agent.words or ())
+        for line in chat.read_text().split("\n\n")[0].splitlines():
+            assert line[3:].split()[-2] in said
+        assert len(timeline.agent.words or ()) > 4 * len(timeline.user.words or ())
+
+
 def contents(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for f in ("truth", "data_stereo") for p in sorted((out / f).iterdir())}
 

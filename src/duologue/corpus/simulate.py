@@ -51,6 +51,9 @@ class SimulateConfig:
     scripts: Part = "training"
     """Which of the chats: training leaves out the one in twenty on which evaluate nano measures, held-out takes only
     those. A text file is not split."""
+    alone: bool = False
+    """Let the agent say both sides' lines, while the user at most nods: to learn a voice from. Its timing is nobody's,
+    so the self-check means nothing."""
     agent_voice: str = "pico/en-US"
     """ENGINE/VOICE, with @PITCH, xTEMPO and +-GAINdB behind it as wanted: pico/en-US@1.08x0.95-3dB."""
     user_voices: tuple[str, ...] = ("pico/en-US", "pico/en-GB")
@@ -141,6 +144,8 @@ def jobs(config: SimulateConfig) -> Iterator[Job]:
         found = False
         for script in load_scripts(config.script, config.seed + lap, config.scripts):
             found = True
+            if config.alone:
+                script = replace(script, turns=tuple(replace(line, side=0) for line in script.turns))
             yield Job(index=next(index), script=script, config=config)
         if not found:
             raise UserError("holds no script", place=config.script, mend="write two turns at least")
@@ -293,7 +298,7 @@ def _settle(config: SimulateConfig) -> None:
     path = config.out / SETTINGS
     if path.exists():
         # Corpora made before the chats were split come from all of them.
-        changed = differences({"scripts": "all"} | read_json(path)["settings"], settings)
+        changed = differences({"scripts": "all", "alone": False} | read_json(path)["settings"], settings)
         if changed:
             mend = "choose another folder, or give the settings that it has"
             raise UserError(f"was made with another {', '.join(changed)}", place=config.out, mend=mend)
