@@ -260,6 +260,15 @@ class TestExcerpts:
         assert np.mean([place(t, 1, 50, True, rng) for _ in range(20)]) < 30
         assert place(talk(30), 0, 50, True, rng) == 0
 
+    def test_a_share_is_silence_of_both_sides(self) -> None:
+        batch = excerpts(30, silent=0.5).batch(np.random.default_rng(0), 40)
+        want = torch.cat((torch.tensor([PAD]), TONE.silence, TONE.silence))[:, None].expand(-1, 30)
+        silent = torch.tensor([torch.equal(row, want) for row in batch.codes])
+        assert 10 < silent.sum() < 30
+        assert batch.learn[silent].all()
+        assert batch.sounds[silent].all()
+        assert not batch.speaks[silent].any()
+
     def test_weights_say_how_often_a_source_is_drawn_from(self) -> None:
         sources = []
         for weight, value in ((3.0, 1), (1.0, 2)):

@@ -76,6 +76,8 @@ class Excerpts:
         talk = talks[int(rng.choice(len(talks), p=self._shares[at]))]
         if isinstance(talk, Text):
             return self._words(talk, rng)
+        if rng.random() < source.silent:
+            return self._silence()
         side, told = int(rng.random() < source.swap), source.task == "transcribe"
         dense = rng.random() < source.dense
         start = place(talk, 1 - side if told else side, self._frames, dense, rng)
@@ -118,6 +120,15 @@ class Excerpts:
             codes[agent:user] = self._tone.silence[: c.user_streams, None]
         no = torch.zeros(T, dtype=torch.bool)
         return codes, ~no, no, no
+
+    def _silence(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Nobody says anything."""
+        c, T = self._config, self._frames
+        streams = (self._tone.silence[: c.agent_streams], self._tone.silence[: c.user_streams])
+        text = torch.tensor([c.existing_text_padding_id])
+        rest = torch.full((c.n_q - c.agent_streams - c.user_streams,), -1)
+        no = torch.zeros(T, dtype=torch.bool)
+        return torch.cat((text, *streams, rest))[:, None].repeat(1, T), ~no, no, ~no
 
     def _view(self, talk: Talk, side: int, task: str, start: int, taken: int) -> Tensor:
         """Codes [K, taken] of an excerpt as the model reads them."""

@@ -48,6 +48,8 @@ class SourceConfig:
     """Share of crops that begin with one of them."""
     voiced: float = 0.0
     """Share of crops that begin with a voice prompt: another stretch of the agent's."""
+    silent: float = 0.0
+    """Share of crops in which both sides are silent throughout: where nobody speaks, the agent does not begin."""
     task: str = "talk"
     """talk: both sides as they are. transcribe: the text tells what the user says, and the agent is silent. text: words
     alone, one side's of a chat, at some pace; its sound is not there, or silence, and never learned."""
@@ -57,7 +59,7 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise UserError(f"{self.weight} is no weight", place=self.corpus, mend="leave the source out instead")
-        for name in ("swap", "prompted", "styled", "voiced", "dense"):
+        for name in ("swap", "prompted", "styled", "voiced", "silent", "dense"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is no share", place=self.corpus, mend="use 0 to 1")
         if self.task not in ("talk", "transcribe", "text"):
