@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from duologue.engine.bundle import Bundle
-    from duologue.engine.prompts import Voice
     from duologue.engine.sampling import Sampling
     from duologue.engine.speaking import Speech
 
@@ -77,14 +76,19 @@ def main(config: SpeakConfig) -> int:
         raise UserError(f"cannot be written as {config.out.suffix or 'a file without a suffix'}", place=config.out,
                         mend=f"name a file that ends in {' or '.join(SOUND)}")  # fmt: skip
     from duologue.base.progress import meter
+    from duologue.engine.asked import pick_voice, settings
     from duologue.engine.bundle import load
     from duologue.engine.reading import Pace
     from duologue.engine.speaking import Manner, speak_all
 
     pace = Pace(max_silence=config.max_silence, tail=config.tail)
     bundle = load(config.model, device=config.device, dtype=config.dtype)
-    drawn = sampling(config, bundle)
-    manner = Manner(sampling=drawn, text_prompt=config.text_prompt, voice=voice(config, bundle), pace=pace)
+    drawn = settings(
+        bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
+        audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
+    )  # fmt: skip
+    voice = pick_voice(config.voice_prompt, bundle)
+    manner = Manner(sampling=drawn, text_prompt=config.text_prompt, voice=voice, pace=pace)
     start = time.perf_counter()
     with meter("speaking", total=sum(len(text.split()) for text in texts)) as progress:
         said = speak_all(bundle, texts, manner, slots=config.batch, on_word=progress.advance)
@@ -117,36 +121,6 @@ def read_texts(config: SpeakConfig) -> list[str]:
     return [" ".join(text.split()) for text in texts]
 
 
-def sampling(config: SpeakConfig, bundle: Bundle) -> Sampling:
-    """The model's own settings, with what the options change."""
-    from duologue.engine.sampling import SEEDS
-
-    if not 0 <= config.seed < SEEDS:
-        raise UserError(f"{config.seed} is no seed", place="--seed", mend=f"use 0 to {SEEDS - 1}")
-    options = {
-        "text_temperature": 0.0 if config.greedy else config.text_temperature,
-        "audio_temperature": 0.0 if config.greedy else config.audio_temperature,
-        "audio_top_k": config.audio_top_k,
-    }
-    changed: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return replace(
-        bundle.config.sampling, text_seed=config.seed, audio_seed=config.seed, padding_bonus=config.padding_bonus,
-        **changed,
-    )  # fmt: skip
-
-
-def voice(config: SpeakConfig, bundle: Bundle) -> Voice | None:
-    """The voice prompt: a file, else a voice that comes with the model."""
-    from duologue.engine.prompts import read_voice
-
-    if config.voice_prompt is None:
-        return None
-    path = Path(config.voice_prompt)
-    if not path.exists() and not path.suffix:
-        path = bundle.voices.pick(config.voice_prompt)
-    return read_voice(path, bundle.need_codec(), bundle.lm.config)
-
-
 def sound_path(config: SpeakConfig, number: int) -> Path:
     """Where the sound of a line goes; numbers begin at 1."""
     return config.out if config.file is None else config.out.with_stem(f"{config.out.stem}-{number:03d}")
@@ -154,23 +128,13 @@ def sound_path(config: SpeakConfig, number: int) -> Path:
 
 def write(config: SpeakConfig, bundle: Bundle, drawn: Sampling, said: Sequence[Speech]) -> None:
     """Write sounds, tokens, and one file of words, each whole or not at all."""
-    import shlex
-    import sys
-
-    from torch import nn
-
-    from duologue import __version__
     from duologue.audio.wave import write_audio
     from duologue.base.config import to_dict
     from duologue.base.files import write_json
-    from duologue.codec.tokens import TokenHeader, codes_hash, weights_hash, write_tokens
+    from duologue.codec.tokens import write_tokens
+    from duologue.engine.asked import made, token_header
 
-    codec, c = bundle.need_codec(), bundle.lm.config
-    assert isinstance(codec, nn.Module)
-    header = TokenHeader(
-        codec=codes_hash(codec), model=weights_hash(bundle.lm), agent_streams=c.agent_streams,
-        user_streams=c.user_streams, user_lag=c.user_lag,
-    )  # fmt: skip
+    header = token_header(bundle)
     lines = []
     for number, speech in enumerate(said, start=1):
         path = sound_path(config, number)
@@ -184,9 +148,5 @@ def write(config: SpeakConfig, bundle: Bundle, drawn: Sampling, said: Sequence[S
     write_json(config.json or config.out.with_suffix(".json"), {
         "lines": lines,
         "sampling": to_dict(drawn),
-        "made": {
-            "command": shlex.join(["duologue", *sys.argv[1:]]), "version": __version__, "config": to_dict(config),
-            "model": bundle.config.name, "weights": header.model, "codec": header.codec,
-            "device": str(bundle.lm.text_linear.weight.device), "dtype": str(bundle.lm.text_linear.weight.dtype),
-        },
+        "made": made(bundle, header, config),
     })  # fmt: skip

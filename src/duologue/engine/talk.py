@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -72,6 +72,7 @@ def main(config: TalkConfig) -> int:
                         mend=f"name a file that ends in {' or '.join(SOUND)}")  # fmt: skip
     user = read_user(config)
     from duologue.base.progress import meter
+    from duologue.engine.asked import pick_voice, settings
     from duologue.engine.bundle import load
     from duologue.engine.converse import Setup, converse
     from duologue.engine.duplex import Duplex
@@ -79,7 +80,12 @@ def main(config: TalkConfig) -> int:
 
     bundle = load(config.model, device=config.device, dtype=config.dtype)
     codec = bundle.need_codec()
-    setup = Setup(sampling=sampling(config, bundle), text_prompt=config.text_prompt, voice=voice(config, bundle))
+    drawn = settings(
+        bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
+        text_top_k=config.text_top_k, audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
+    )  # fmt: skip
+    voice = pick_voice(config.voice_prompt, bundle)
+    setup = Setup(sampling=drawn, text_prompt=config.text_prompt, voice=voice)
     frames = -(-int(user.duration * codec.sample_rate) // codec.frame_size) + 1
     duplex = Duplex(bundle.lm, codec, 1, frames=frames + _longest_prompt(config, setup.voice))
     prompter = Prompter(duplex.engine, tones(codec, kyutai=bundle.config.kyutai_codec), bundle.need_text)
@@ -110,34 +116,6 @@ def read_user(config: TalkConfig) -> Audio:
     return audio.channel(1 if audio.channels == 2 and config.channel == "right" else 0)
 
 
-def sampling(config: TalkConfig, bundle: Bundle) -> Sampling:
-    """The model's own settings, with what the options change."""
-    from duologue.engine.sampling import SEEDS
-
-    if not 0 <= config.seed < SEEDS:
-        raise UserError(f"{config.seed} is no seed", place="--seed", mend=f"use 0 to {SEEDS - 1}")
-    names = ("text_temperature", "text_top_k", "audio_temperature", "audio_top_k")
-    changed: dict[str, Any] = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    if config.greedy:
-        changed |= {"text_temperature": 0.0, "audio_temperature": 0.0}
-    return replace(
-        bundle.config.sampling, text_seed=config.seed, audio_seed=config.seed, padding_bonus=config.padding_bonus,
-        **changed,
-    )  # fmt: skip
-
-
-def voice(config: TalkConfig, bundle: Bundle) -> Voice | None:
-    """The voice prompt: a file, else a voice that comes with the model."""
-    from duologue.engine.prompts import read_voice
-
-    if config.voice_prompt is None:
-        return None
-    path = Path(config.voice_prompt)
-    if not path.exists() and not path.suffix:
-        path = bundle.voices.pick(config.voice_prompt)
-    return read_voice(path, bundle.need_codec(), bundle.lm.config)
-
-
 def _longest_prompt(config: TalkConfig, voice: Voice | None) -> int:
     """At least as many frames as the prompt has; a token is no shorter than a byte."""
     long = 12 + 32 + len(config.text_prompt.encode())
@@ -149,24 +127,14 @@ def _longest_prompt(config: TalkConfig, voice: Voice | None) -> int:
 
 def write(config: TalkConfig, bundle: Bundle, sampling: Sampling, talk: Conversation) -> None:
     """Write sound, words and timeline, and tokens, each whole or not at all."""
-    import shlex
-    import sys
-
-    from torch import nn
-
-    from duologue import __version__
     from duologue.audio.vad import detect_speech
     from duologue.audio.wave import write_audio
     from duologue.base.config import to_dict
     from duologue.base.files import write_json
-    from duologue.codec.tokens import TokenHeader, codes_hash, weights_hash, write_tokens
+    from duologue.codec.tokens import write_tokens
+    from duologue.engine.asked import made, token_header
 
-    codec, c = bundle.need_codec(), bundle.lm.config
-    assert isinstance(codec, nn.Module)
-    header = TokenHeader(
-        codec=codes_hash(codec), model=weights_hash(bundle.lm), agent_streams=c.agent_streams,
-        user_streams=c.user_streams, user_lag=c.user_lag,
-    )  # fmt: skip
+    header = token_header(bundle)
     speech = detect_speech([talk.audio.channel(side) for side in (0, 1)])
     said = None if talk.words is None else [{"word": w.text, "start": w.start, "end": w.end} for w in talk.words]
     write_audio(config.out, talk.audio)
@@ -177,9 +145,5 @@ def write(config: TalkConfig, bundle: Bundle, sampling: Sampling, talk: Conversa
         "user": {"speech": [[float(a), float(b)] for a, b in speech[1]]},
         "prompt_frames": talk.prompt_frames,
         "sampling": to_dict(sampling),
-        "made": {
-            "command": shlex.join(["duologue", *sys.argv[1:]]), "version": __version__, "config": to_dict(config),
-            "model": bundle.config.name, "weights": header.model, "codec": header.codec,
-            "device": str(bundle.lm.text_linear.weight.device), "dtype": str(bundle.lm.text_linear.weight.dtype),
-        },
+        "made": made(bundle, header, config),
     })  # fmt: skip
