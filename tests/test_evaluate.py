@@ -45,6 +45,7 @@ def test_every_group_fills_its_rows_and_the_folder(tmp_path: Path, capsys: pytes
         "speak",
         "transcribe",
         "text",
+        "prompt",
         "one conv",
         "package",
     )

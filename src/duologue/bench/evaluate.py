@@ -13,8 +13,10 @@ from duologue.base.errors import UserError
 if TYPE_CHECKING:
     from duologue.audio.words import Recogniser
 
-Group: TypeAlias = Literal["timing", "codec", "speech", "text", "speed"]
-GROUPS: tuple[Group, ...] = ("timing", "codec", "speech", "text", "speed")
+Group: TypeAlias = Literal["timing", "codec", "speech", "text", "prompts", "speed"]
+STYLES = ("You are a quiet listener who says little.", "You are very talkative and love to tell stories.")
+"""What nano was taught."""
+GROUPS: tuple[Group, ...] = ("timing", "codec", "speech", "text", "prompts", "speed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,12 @@ class EvaluateNanoConfig:
     """Of the agent's draws."""
     text_prompt: str | None = None
     """What the agent is told before each scripted talk."""
+    styles: tuple[str, ...] = STYLES
+    """Text prompts to compare, from one under which the agent says little to one under which it says much."""
+    voice_prompts: tuple[Path, ...] = ()
+    """Recordings of voices, whose pitch the agent's is compared with."""
+    prompted: int = 24
+    """Talks under each prompt."""
     recogniser: str | None = None
     """Whisper's size or folder, or parakeet (extras asr, parakeet), for word error rates. Targets: Whisper base."""
     quality: bool = False
@@ -148,7 +156,7 @@ def check(config: EvaluateNanoConfig) -> None:
     whole = {
         "--scenarios": (config.scenarios, 200), "--slots": (config.slots, None), "--threads": (config.threads, None),
         "--batch": (config.batch, None), "--utterances": (config.utterances, 120),
-        "--text-count": (config.text_count, None),
+        "--text-count": (config.text_count, None), "--prompted": (config.prompted, 200),
     }  # fmt: skip
     for place, (value, most) in whole.items():
         if value < 1 or (most is not None and value > most):

@@ -13,6 +13,7 @@ from duologue.bench.live import LiveResult, run_live, user_voices
 from duologue.bench.nano_codec import Utterance, codec_rows, read_utterances, silence_rows, voice_utterances
 from duologue.bench.nano_modes import mode_rows
 from duologue.bench.nano_page import Shown
+from duologue.bench.nano_prompts import Meet, style_rows, voice_rows
 from duologue.bench.nano_speech import converse_all, measure_talk, repetition_row, speech_rows
 from duologue.bench.nano_speed import size_row, speed_rows
 from duologue.bench.nano_text import text_rows
@@ -60,6 +61,10 @@ def parts(job: Job) -> Iterator[Part]:
             cache=config.tokens,
         )  # fmt: skip
         yield found, []
+    if "prompts" in wanted:
+        chosen = first_scenarios(config.prompted, config.seconds)
+        meet = Meet(bundle, chosen, slots=config.slots, seed=config.seed, voice=user_voices(config.user_voice))
+        yield [*style_rows(meet, config.styles), *voice_rows(meet, config.voice_prompts)], []
     if "speed" in wanted:
         found = speed_rows(
             bundle, seconds=config.speed_seconds, cores=config.threads, seed=config.seed, batch=config.batch
