@@ -3,9 +3,9 @@
 What weights of the depth transformer in common save, in millions of parameters of the language model:
 
     weights of the depth steps                                     nano    mini
-    each step its own                                              25.9   166.1
-    four sets: semantic, 1, 2-3, 4-7    (0, 1, 2, 2, 3, 3, 3, 3)   20.3   136.2
-    two sets: semantic, acoustic        (0, 1, 1, 1, 1, 1, 1, 1)   17.4   121.3
+    each step its own                                              24.6   166.1
+    four sets: semantic, 1, 2-3, 4-7    (0, 1, 2, 2, 3, 3, 3, 3)   19.0   136.2
+    two sets: semantic, acoustic        (0, 1, 1, 1, 1, 1, 1, 1)   16.1   121.3
 
 In nano each step its own would be half as much again, for near-copies of one acoustic step. In mini the first acoustic
 codebooks, which carry most of the sound, keep weights of their own.
@@ -61,7 +61,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "nano": Preset(
         lm=LMConfig(
-            card=512, text_card=2048, dim=320, num_layers=7, num_heads=5, context=1000, depformer_dim=192,
+            card=512, text_card=512, dim=320, num_layers=7, num_heads=5, context=1000, depformer_dim=192,
             depformer_num_layers=3, depformer_num_heads=3, depformer_weights_per_step_schedule=SEMANTIC_APART,
         ),
         codec=SpectralConfig(),
