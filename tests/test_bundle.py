@@ -148,6 +148,8 @@ class TestFolder:
         assert (found.audio_temperature, found.text_temperature) == (0.6, 0.5)
         assert (found.audio_top_k, found.text_top_k) == (100, 10)
         assert read_sampling({"use_sampling": False}).text_temperature == 0
+        assert read_sampling({"cfg_coef": 2.0}).guidance == 1  # by conditions, not by text
+        assert read_sampling({"cfg_coef": 2.0, "cfg_is_no_text": True}).guidance == 2
 
 
 class TestAdapters:

@@ -72,6 +72,23 @@ def test_greedy_tokens_equal_lmgen_s_over_200_frames(moshi_lm: ModuleType, confi
     assert len(tokens[0, 0].unique()) > 20  # it says something
 
 
+def test_guidance_by_text_equals_lmgen_s(moshi_lm: ModuleType) -> None:
+    ours = random_model(PAIRED)
+    theirs = moshi_lm.LMModel(**kyutai_config(PAIRED)).eval()
+    theirs.load_state_dict(ours.state_dict())
+    user = random_user(PAIRED, 2, 60)
+    generator = moshi_lm.LMGen(theirs, use_sampling=False, check=True, cfg_coef=2.5, cfg_is_no_text=True)
+    expected = []
+    with torch.no_grad(), generator.streaming(2):
+        for t in range(60):
+            out = generator.step(user[:, :, t, None])
+            expected += [] if out is None else [out]
+    tokens, _, _ = talk(Engine(ours, 2), user, replace(GREEDY, guidance=2.5))
+    assert torch.equal(tokens, torch.cat(expected, 2))
+    plain, _, _ = talk(Engine(ours, 2), user)
+    assert not torch.equal(plain, tokens)
+
+
 def test_extra_heads_equal_lmgen_s(moshi_lm: ModuleType) -> None:
     config = replace(PAIRED, dep_q=0, delays=(0,) * 7, extra_heads_num_heads=3)
     ours = random_model(config)

@@ -24,15 +24,16 @@ from test_model_parity import random_model
 SLOTS = 3
 SHORT = replace(PAIRED, context=8)
 SAMPLING = [Sampling(text_seed=3, audio_seed=4, audio_top_k=5), Sampling(audio_top_k=0), GREEDY]
+GUIDED = [replace(s, guidance=g) for s, g in zip(SAMPLING, (2.0, 1.0, 3.0), strict=True)]
 ACT = st.sampled_from(["step", "step", "step", "wait", "reset", "copy 0", "copy 1", "copy 2"])
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(*[ACT] * SLOTS), min_size=5, max_size=24), st.sampled_from([0, 1]))
-def test_a_slot_says_what_it_would_say_alone(script: list[tuple[str, ...]], lag: int) -> None:
+@given(st.lists(st.tuples(*[ACT] * SLOTS), min_size=5, max_size=24), st.sampled_from([0, 1]), st.booleans())
+def test_a_slot_says_what_it_would_say_alone(script: list[tuple[str, ...]], lag: int, guided: bool) -> None:
     """Over random joins, pauses, resets and copies, which take the source's settings with them."""
     engine = Engine(random_model(replace(SHORT, user_lag=lag)), SLOTS)
-    state = engine.initial_state(SAMPLING)
+    state = engine.initial_state(GUIDED if guided else SAMPLING)
     heard: list[list[torch.Tensor]] = [[] for _ in range(SLOTS)]
     said: list[list[torch.Tensor]] = [[] for _ in range(SLOTS)]
     user = random_user(SHORT, SLOTS, len(script))
@@ -55,7 +56,9 @@ def test_a_slot_says_what_it_would_say_alone(script: list[tuple[str, ...]], lag:
             else:
                 assert (tokens[slot] == FREE).all()
     for slot in range(SLOTS):
-        alone = engine.initial_state(state.sampling)
+        alone = engine.initial_state(GUIDED if guided else SAMPLING)
+        for other, sampling in enumerate(state.sampling):
+            engine.set_sampling(alone, other, sampling)
         for frame, expected in zip(heard[slot], said[slot], strict=True):
             only = [other == slot for other in range(SLOTS)]
             tokens, alone = engine.step(alone, frame.expand(SLOTS, -1), only)
@@ -121,11 +124,12 @@ class TestPrefill:
 
     @pytest.mark.parametrize("lag", [0, 1])
     @pytest.mark.parametrize("parts", [[20], [1, 19], [7, 6, 7], [2, 2, 16]])
-    def test_it_equals_forced_calls(self, lag: int, parts: list[int]) -> None:
+    @pytest.mark.parametrize("guidance", [1.0, 2.0])
+    def test_it_equals_forced_calls(self, lag: int, parts: list[int], guidance: float) -> None:
         config = replace(SHORT, user_lag=lag)
         engine = Engine(random_model(config, spread=0.1), 2)
         codes = self.known(config, 20)
-        slow, quick = (engine.initial_state(Sampling(audio_top_k=4)) for _ in range(2))
+        slow, quick = (engine.initial_state(Sampling(audio_top_k=4, guidance=guidance)) for _ in range(2))
         self.one_by_one(engine, slow, codes)
         begin = 0
         for n in parts:
@@ -137,6 +141,7 @@ class TestPrefill:
             a, b = (engine.advance(state, user[:, :, t], [False, True]) for state in (slow, quick))
             assert torch.equal(a.tokens, b.tokens)
             torch.testing.assert_close(a.text_logits[1], b.text_logits[1], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(a.audio_logits[1], b.audio_logits[1], atol=1e-4, rtol=1e-5)
 
     def test_forced_frames_come_back_as_they_were_given(self) -> None:
         engine = Engine(random_model(PAIRED), 2)
@@ -146,10 +151,11 @@ class TestPrefill:
         tokens, _ = engine.step(state, random_user(PAIRED, 2, 1)[:, :, 0])
         assert torch.equal(tokens, codes[:, :4, 8].expand(2, -1))
 
-    def test_a_copied_prefix_equals_its_own_computation(self) -> None:
+    @pytest.mark.parametrize("guidance", [1.0, 2.0])
+    def test_a_copied_prefix_equals_its_own_computation(self, guidance: float) -> None:
         engine = Engine(random_model(PAIRED), 2)
         codes, user = self.known(PAIRED, 9), random_user(PAIRED, 1, 10).expand(2, -1, -1)
-        state = engine.initial_state([Sampling(text_seed=1), Sampling(text_seed=1)])
+        state = engine.initial_state(Sampling(text_seed=1, guidance=guidance))
         engine.prefill(state, [0], codes)
         engine.copy_slot(state, 0, 1)
         for t in range(10):
@@ -176,6 +182,19 @@ def test_a_kept_state_goes_on_as_the_one_it_was_taken_from() -> None:
     first = [engine.step(state, user[:, :, t])[0] for t in range(15, 30)]
     again = [engine.step(kept, user[:, :, t])[0] for t in range(15, 30)]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_prompt_is_kept_with_its_second_reading() -> None:
+    engine = Engine(random_model(PAIRED), 2)
+    state = engine.initial_state(Sampling(text_seed=1, guidance=3.0))
+    engine.prefill(state, [0], TestPrefill.known(PAIRED, 9))
+    engine.put(state, 1, engine.take(state, 0))
+    user = random_user(PAIRED, 1, 10).expand(2, -1, -1)
+    for t in range(10):
+        tokens, _ = engine.step(state, user[:, :, t])
+        assert torch.equal(tokens[0], tokens[1])
+    with pytest.raises(ValueError, match="second reading"):
+        engine.set_sampling(engine.initial_state(), 0, Sampling(guidance=2.0))
 
 
 def test_a_memory_in_8_bits_says_nearly_the_same() -> None:
@@ -228,12 +247,12 @@ def record(run: Run) -> tuple[Callable[[], None], Outputs]:
     return replay, outputs
 
 
-@pytest.mark.parametrize("bonus", [0.0, 1.0])
-def test_replayed_frames_equal_run_ones(bonus: float) -> None:
+@pytest.mark.parametrize(("bonus", "sampling"), [(0.0, SAMPLING), (1.0, SAMPLING), (1.0, GUIDED)])
+def test_replayed_frames_equal_run_ones(bonus: float, sampling: list[Sampling]) -> None:
     """Through pauses, resets, new settings, forced tokens and more places than were captured at first."""
     model = random_model(replace(PAIRED, context=300))
     plain, captured = Engine(model, SLOTS), Engine(model, SLOTS, capture=record)
-    states = [engine.initial_state(SAMPLING) for engine in (plain, captured)]
+    states = [engine.initial_state(sampling) for engine in (plain, captured)]
     user = random_user(PAIRED, SLOTS, 140)
     forced = torch.full((SLOTS, 4), FREE)
     forced[1] = torch.tensor([-1, 2, 3, 4])

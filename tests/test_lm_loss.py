@@ -183,6 +183,21 @@ def test_blind_frames_are_read_as_absent_and_scored_as_they_are() -> None:
         assert bool(abs(one.semantic - two.semantic) > 1e-6) is differs
 
 
+@torch.no_grad()
+def test_wordless_rows_read_no_text_but_that_of_their_own_step() -> None:
+    model, codes = random_model(TINY), drawn(TINY)
+    learn = every(codes)
+    last = torch.zeros_like(learn)
+    last[:, -1] = True
+    rows = torch.ones(len(codes), dtype=torch.bool)
+    for frame, differs in ((-2, (True, False)), (-1, (True, True))):
+        other = codes.clone()
+        other[:, 0, frame] = (other[:, 0, frame] + 1) % TINY.text_card
+        for wordless, expected in zip((~rows, rows), differs, strict=True):
+            one, two = (losses(model, c, learn, Weights(), scored=last, wordless=wordless) for c in (codes, other))
+            assert bool(abs(one.semantic - two.semantic) > 1e-6) is expected
+
+
 def test_nothing_to_score_is_zero_and_every_weight_has_a_gradient() -> None:
     """Processes that train together must all take part in all of the model."""
     model = random_model(TINY)

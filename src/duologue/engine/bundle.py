@@ -199,6 +199,8 @@ def read_sampling(values: Mapping[str, Any]) -> Sampling:
     given = {ours: values[theirs] for theirs, ours in names.items() if theirs in values}
     if values.get("use_sampling") is False:
         given |= {"audio_temperature": 0.0, "text_temperature": 0.0}
+    if values.get("cfg_is_no_text"):  # without it, cfg_coef is about conditions
+        given["guidance"] = values.get("cfg_coef", 1.0)
     return Sampling(**given)
 
 

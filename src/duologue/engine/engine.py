@@ -4,8 +4,12 @@ A slot is a row of the batch. Slots join (`reset`), leave or wait (`active`), go
 and have seeds and settings of their own; none sees its neighbours. Any token of a frame can be forced instead of drawn:
 that is how prompts, prefixes and recorded histories enter, one frame at a time or many at once (`prefill`).
 
-Matched: moshi 0.2.13, LMGen, and PersonaPlex's (forced tokens, `user_lag` 0). Call n of a slot reads the delayed tokens
-before step n and writes step n: text and semantic code of frame n, acoustic codes of frame n - 1 (by Moshi's delays).
+A slot whose settings have `guidance` reads every frame twice, once without the text, and its audio is drawn from logits
+that are moved away from those of the second reading. The second readings lie in rows behind those of the slots.
+
+Matched: moshi 0.2.13, LMGen (guidance: its `cfg_is_no_text`), and PersonaPlex's (forced tokens, `user_lag` 0). Call n
+of a slot reads the delayed tokens before step n and writes step n: text and semantic code of frame n, acoustic codes of
+frame n - 1 (by Moshi's delays).
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from torch import Tensor
 from duologue.engine.graphs import Capture, FrameGraphs, Inputs, capture_cuda
 from duologue.engine.sampling import Sampling, Script, Settings, chances
 from duologue.model.kernels import EAGER, Kernels
-from duologue.model.lm import DuplexLM
+from duologue.model.lm import ABSENT, DuplexLM
 from duologue.model.memory import LMState
 from duologue.model.stream import StreamLM
 
@@ -46,6 +50,15 @@ class EngineState:
     forced: int = 0
     """Calls for which forced tokens may still be due."""
 
+    @property
+    def guided(self) -> bool:
+        """Whether slots have second readings: row `slots + i` of `lm` is that of slot i."""
+        return len(self.lm.steps) > len(self.calls)
+
+    def rows(self, slots: Sequence[int]) -> list[int]:
+        """All rows of `lm` of these slots."""
+        return [*slots, *(len(self.calls) + slot for slot in slots)] if self.guided else list(slots)
+
     def clone(self) -> EngineState:
         """A state that shares no memory with this one."""
         condition = None if self.condition is None else self.condition.clone()
@@ -58,7 +71,7 @@ class SlotMemory:
     """What one slot remembers, kept apart: a prompt that is computed once and put into many slots."""
 
     rings: tuple[Tensor, ...]
-    """Of `LMState.rings`, the slot's filled part."""
+    """Of `LMState.rings`, the filled part of the slot's rows."""
     tokens: Tensor
     """[ring, K]"""
     calls: int
@@ -122,27 +135,31 @@ class Engine:
         self._graphs = None if capture is None else FrameGraphs(self._captured, capture)
 
     def initial_state(self, sampling: Sampling | Sequence[Sampling] | None = None) -> EngineState:
-        """State before anybody spoke; settings for all slots, or one for each."""
+        """State before anybody spoke; settings for all slots, or one for each. Guided if any of them is."""
         each = [sampling or Sampling()] * self.slots if not isinstance(sampling, Sequence) else list(sampling)
         if len(each) != self.slots:
             raise ValueError(f"{len(each)} settings for {self.slots} slots")
-        lm = self.stream.initial_state(self.slots, self._frames, int8=self._int8)
+        settings = self._settings(each)
+        rows = self.slots * (1 if settings.guidance is None else 2)
+        lm = self.stream.initial_state(rows, self._frames, int8=self._int8)
         tokens = torch.full((self.slots, self._ring, 1 + self.config.n_q), FREE, device=self.device)
         condition = None
         if self.config.conditions:
             with torch.no_grad():
-                condition = self.stream.model.condition_provider([{}]).repeat(self.slots, 1, 1)
-        return EngineState(lm, tokens, [0] * self.slots, each, self._settings(each), condition)
+                condition = self.stream.model.condition_provider([{}]).repeat(rows, 1, 1)
+        return EngineState(lm, tokens, [0] * self.slots, each, settings, condition)
 
     def reset(self, state: EngineState, slot: int, sampling: Sampling | None = None) -> None:
         """Begin a new conversation in a slot, with other settings if given."""
-        state.lm.steps[slot] = 0
+        state.lm.steps[state.rows([slot])] = 0
         state.calls[slot] = 0
         if sampling is not None:
             self.set_sampling(state, slot, sampling)
 
     def set_sampling(self, state: EngineState, slot: int, sampling: Sampling) -> None:
-        """Change a slot's settings."""
+        """Change a slot's settings. Errors: ValueError, guidance in a state that began without any."""
+        if sampling.guidance != 1 and not state.guided:
+            raise ValueError("guidance has no second reading: begin with a state whose settings have some")
         state.sampling[slot] = sampling
         state.settings = self._settings(state.sampling)
 
@@ -151,26 +168,28 @@ class Engine:
         if state.condition is None:
             raise ValueError("this model has no conditions")
         with torch.no_grad():
-            state.condition[slot] = self.stream.model.condition_provider([given])[0]
+            state.condition[state.rows([slot])] = self.stream.model.condition_provider([given])
 
     def copy_slot(self, state: EngineState, source: int, target: int) -> None:
         """Make a slot go on where another stands; its settings, and so its seeds, stay its own."""
-        state.lm.copy_row(source, target)
+        for old, new in zip(state.rows([source]), state.rows([target]), strict=True):
+            state.lm.copy_row(old, new)
         state.tokens[target] = state.tokens[source]
         state.calls[target] = state.calls[source]
         if state.condition is not None:
-            state.condition[target] = state.condition[source]
+            state.condition[state.rows([target])] = state.condition[state.rows([source])]
 
     def take(self, state: EngineState, slot: int) -> SlotMemory:
         """Keep what a slot remembers."""
-        rings = tuple(ring[:, slot, :, :, : state.calls[slot]].clone() for ring in state.lm.rings())
+        rows = state.rows([slot])
+        rings = tuple(ring[:, rows, :, :, : state.calls[slot]] for ring in state.lm.rings())
         return SlotMemory(rings, state.tokens[slot].clone(), state.calls[slot])
 
     def put(self, state: EngineState, slot: int, memory: SlotMemory) -> None:
         """Make a slot go on from there."""
         for ring, kept in zip(state.lm.rings(), memory.rings, strict=True):
-            ring[:, slot, :, :, : kept.shape[3]] = kept
-        state.lm.steps[slot] = memory.calls
+            ring[:, state.rows([slot]), :, :, : kept.shape[4]] = kept
+        state.lm.steps[state.rows([slot])] = memory.calls
         state.tokens[slot] = memory.tokens
         state.calls[slot] = memory.calls
         state.forced = self._ring
@@ -202,7 +221,7 @@ class Engine:
     ) -> Step:  # fmt: skip
         """`step`, with the logits of what was written; `script` narrows which text can be drawn in this call."""
         c, ring, rows = self.config, state.tokens, self._rows
-        n = state.lm.steps.clone()  # the call of each slot
+        n = state.lm.steps[: self.slots].clone()  # the call of each slot
         written = 1 + self.audio_streams
         if user.shape != (self.slots, c.user_streams):
             raise ValueError(f"user codes are {list(user.shape)}, not {[self.slots, c.user_streams]}")
@@ -257,10 +276,16 @@ class Engine:
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Read a frame and write the next: tokens [B, written], with the logits. `known` tokens are not drawn."""
         free = known == FREE
-        chance = chances(settings.seeds, memory.steps).unbind(1)
+        B = self.slots
+        guided = len(memory.steps) > B
+        chance = chances(settings.seeds, memory.steps[:B]).unbind(1)
+        if guided:
+            inputs = torch.cat((inputs, self._wordless(inputs)))
+            taking = None if taking is None else taking.repeat(2)
         hidden, text_logits = self.stream.read(
             inputs, memory, taking, window=window, together=together, condition=condition
         )
+        text_logits = text_logits[:B]
         scores = text_logits
         if settings.bonus is not None:
             scores = text_logits.index_add(1, self._pad, settings.bonus[:, None].to(text_logits.dtype))
@@ -271,12 +296,20 @@ class Engine:
         if self.audio_streams:
             depth = self.stream.depth(hidden)
             for q in range(self.audio_streams):
-                scores = depth.step(token, absent=absent)
+                scores = depth.step(token.repeat(2) if guided else token, absent=absent)
+                if guided:
+                    scores = settings.guide(*scores.chunk(2))
                 token = torch.where(free[:, 1 + q], settings.audio.pick(scores, chance[1 + q]), known[:, 1 + q])
                 tokens.append(token)
                 logits.append(scores)
         audio = torch.stack(logits, 1) if logits else text_logits.new_zeros(self.slots, 0, self.config.card)
-        return torch.stack(tokens, 1), text_logits, audio, hidden
+        return torch.stack(tokens, 1), text_logits, audio, hidden[:B]
+
+    def _wordless(self, delayed: Tensor) -> Tensor:
+        """Delayed tokens [B, K, ...] as second readings see them: the text is absent, once it has begun."""
+        text = delayed[:, :1]
+        unread = torch.where(text == self.config.text_initial_id, text, ABSENT)
+        return torch.cat((unread, delayed[:, 1:]), 1)
 
     @torch.no_grad()
     def prefill(self, state: EngineState, slots: Sequence[int], codes: Tensor) -> None:
@@ -307,8 +340,10 @@ class Engine:
         delayed = whole.gather(2, column[None].expand(len(slots), -1, -1))
         if (delayed == FREE).any():
             raise ValueError("the frame before is not whole yet: give it to `step` first")
-        condition = None if state.condition is None else state.condition[rows]
-        self.stream.prefill(delayed, state.lm, list(slots), condition=condition)
+        if state.guided:
+            delayed = torch.cat((delayed, self._wordless(delayed)))
+        condition = None if state.condition is None else state.condition[state.rows(slots)]
+        self.stream.prefill(delayed, state.lm, state.rows(slots), condition=condition)
         kept = torch.arange(begun + T - min(T, R), begun + T, device=self.device)
         state.tokens[rows[:, None], kept % R] = whole[:, :, -len(kept) :].transpose(1, 2)
         for slot in slots:
@@ -338,7 +373,8 @@ class Engine:
         ):
             raise ValueError(f"{list(x.shape)} embeddings and {n} frames of tokens after {state.calls[slot]} calls")
         self._check_room(state, [other == slot for other in range(self.slots)], N)
-        self.stream.prefill_embedded(x[None].to(self.stream.table), state.lm, [slot])
+        both = state.rows([slot])  # what is in a sum stays in it
+        self.stream.prefill_embedded(x.to(self.stream.table).expand(len(both), -1, -1), state.lm, both)
         frames = torch.arange(N - n, N, device=self.device)
         state.tokens[slot, frames % self._ring] = last.t().to(self.device)
         state.calls[slot] = N

@@ -37,7 +37,8 @@ class ExportConfig:
     codec_dtype: Literal["fp32", "fp16"] = "fp32"
     """Number format of the codec on disk; it always runs in fp32. Other than fp32 only for codecs that are not Mimi."""
     sampling: Path | None = None
-    """JSON with how it is sampled from by default, as Kyutai's lm_gen_config: temp, temp_text, top_k, top_k_text."""
+    """JSON with how it is sampled from by default, as Kyutai's lm_gen_config: temp, temp_text, top_k, top_k_text;
+    cfg_coef with cfg_is_no_text."""
     voices: bool = True
     """Also copy the voices that come with the model."""
     force: bool = False

@@ -155,7 +155,7 @@ class Prompter:
         ids = self._text().encode(wrapped) if wrapped else []
         if not ids and voice is None:
             return 0
-        content = repr(ids).encode() + (b"" if voice is None else voice.key())
+        content = repr((ids, state.guided)).encode() + (b"" if voice is None else voice.key())
         key = hashlib.sha256(content).hexdigest()
         if key not in self._kept:
             self._fill(state, slot, ids, voice)

@@ -41,6 +41,10 @@ class Sampling:
     """Of the audio's draws."""
     padding_bonus: float = 0.0
     """Added to the logit of PAD: above 0 the agent speaks less."""
+    guidance: float = 1.0
+    """Classifier-free guidance by text: audio logits are those without the text, plus this many times what the text
+    changes. 1: none. Above 1 the sound follows the words more closely, and each frame is read twice. For models that
+    learned with `text_dropout`."""
 
     def __post_init__(self) -> None:
         for kind in ("text", "audio"):
@@ -51,6 +55,8 @@ class Sampling:
                 raise UserError(f"{top_k} is no number of tokens", place=f"{kind}_top_k", mend="use 0 for all of them")
             if not 0 < top_p <= 1:
                 raise UserError(f"{top_p} is no probability", place=f"{kind}_top_p", mend="use more than 0, at most 1")
+            if not 0 <= self.guidance < float("inf"):
+                raise UserError(f"{self.guidance} is no guidance", place="guidance", mend="use 1 for none, or 1.5 to 3")
             seed = getattr(self, f"{kind}_seed")
             if not 0 <= seed < SEEDS:
                 raise UserError(f"{seed} is no seed", place=f"{kind}_seed", mend=f"use 0 to {SEEDS - 1}")
@@ -150,6 +156,8 @@ class Settings:
     """[B, 1 + streams]: whose chance each stream takes."""
     bonus: Tensor | None
     """[B], added to the logit of PAD."""
+    guidance: Tensor | None
+    """[B, 1], of second readings, if any slot has one."""
     script: Script | None = None
     """For this step alone."""
 
@@ -168,25 +176,43 @@ class Settings:
         bonus = None
         if any(s.padding_bonus for s in slots):
             bonus = torch.tensor([s.padding_bonus for s in slots], device=device)
-        return Settings(text, audio, seeds, bonus)
+        guidance = None
+        if any(s.guidance != 1 for s in slots):
+            guidance = torch.tensor([s.guidance for s in slots], dtype=torch.float32, device=device)[:, None]
+        return Settings(text, audio, seeds, bonus, guidance)
+
+    def guide(self, read: Tensor, unread: Tensor) -> Tensor:
+        """Audio logits [B, card] of readings with the text and without it (moshi 0.2.13, LMGen.depformer_step)."""
+        if self.guidance is None:  # of slots that had some before
+            return read
+        guided = unread + (read - unread) * self.guidance.to(read.dtype)
+        return torch.where(self.guidance == 1, read, guided)
 
     def tensors(self) -> list[Tensor]:
         """All tensors, in a fixed order."""
         columns = [x for draw in (self.text, self.audio) for x in (draw.temperature, draw.top_k, draw.top_p)]
         script = [] if self.script is None else [self.script.among, self.script.due, self.script.begins]
-        return [*columns, self.seeds, *([] if self.bonus is None else [self.bonus]), *script]
+        extra = [x for x in (self.bonus, self.guidance) if x is not None]
+        return [*columns, self.seeds, *extra, *script]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Settings:
         """The same kind of settings with other tensors, in the order of `tensors`."""
         text = replace(self.text, temperature=tensors[0], top_k=tensors[1], top_p=tensors[2])
         audio = replace(self.audio, temperature=tensors[3], top_k=tensors[4], top_p=tensors[5])
         script = None if self.script is None else Script(*tensors[-3:])
-        return Settings(text, audio, tensors[6], None if self.bonus is None else tensors[7], script)
+        extra = iter(tensors[7:])
+        bonus = None if self.bonus is None else next(extra)
+        return Settings(text, audio, tensors[6], bonus, None if self.guidance is None else next(extra), script)
 
     def kind(self) -> tuple[object, ...]:
         """All that is not in tensors: settings of one kind run the same steps."""
         flags = [(d.width, d.all_greedy, d.any_greedy, d.same_k, d.nucleus) for d in (self.text, self.audio)]
-        return (*flags, self.bonus is None, None if self.script is None else self.script.among.shape[1])
+        return (
+            *flags,
+            self.bonus is None,
+            self.guidance is None,
+            None if self.script is None else self.script.among.shape[1],
+        )
 
 
 def chances(seeds: Tensor, frames: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class SpeakConfig:
     """Of the audio."""
     audio_top_k: int | None = None
     """Audio tokens that can be drawn; 0: all."""
+    guidance: float | None = None
+    """How closely the sound follows the words: 1 as learned, above 1 more closely, at twice the work."""
     padding_bonus: float = 0.0
     """Added to the logit of PAD: above 0 words come later, below 0 sooner."""
     max_silence: float = 1.2
@@ -86,6 +88,7 @@ def main(config: SpeakConfig) -> int:
     drawn = settings(
         bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
         audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
+        guidance=config.guidance,
     )  # fmt: skip
     voice = pick_voice(config.voice_prompt, bundle)
     manner = Manner(sampling=drawn, text_prompt=config.text_prompt, voice=voice, pace=pace)

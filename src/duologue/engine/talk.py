@@ -53,6 +53,8 @@ class TalkConfig:
     """Of the audio."""
     audio_top_k: int | None = None
     """Audio tokens that can be drawn; 0: all."""
+    guidance: float | None = None
+    """How closely the sound follows the words: 1 as learned, above 1 more closely, at twice the work."""
     padding_bonus: float = 0.0
     """Added to the logit of PAD: above 0 the agent speaks less."""
     json: Path | None = None
@@ -83,6 +85,7 @@ def main(config: TalkConfig) -> int:
     drawn = settings(
         bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
         text_top_k=config.text_top_k, audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
+        guidance=config.guidance,
     )  # fmt: skip
     voice = pick_voice(config.voice_prompt, bundle)
     setup = Setup(sampling=drawn, text_prompt=config.text_prompt, voice=voice)

@@ -41,14 +41,18 @@ class LMLearning:
     blind: float = 0.0
     """Share of frames in which the temporal transformer does not get to read what sounded, on either side: against
     learning few hours by heart."""
+    text_dropout: float = 0.0
+    """Share of excerpts in which it does not get to read the text: what `Sampling.guidance` needs."""
     recompute: bool = False
     """Keep less for the gradient and compute it again: slower, and far less memory."""
     autocast: bool = True
     """Compute in bfloat16 where that is safe."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.blind < 1:
-            raise UserError(f"{self.blind} is no share", place="learning.blind", mend="use 0 to below 1")
+        for name in ("blind", "text_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                problem = f"{getattr(self, name)} is no share"
+                raise UserError(problem, place=f"learning.{name}", mend="use 0 to below 1")
         for name in ("batch", "passes", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is less than 1", place=f"learning.{name}")
@@ -141,20 +145,26 @@ class LMLearner:
         import torch
 
         how = self.learning
-        scored, blind = batch.sounds, None
+        scored, blind, wordless = batch.sounds, None, None
         if how.blind and self.model.training:
             blind = torch.from_numpy(rng.random(scored.shape) < how.blind).to(self.device)
+        if how.text_dropout and self.model.training:
+            drawn = torch.from_numpy(rng.random(len(scored)) < how.text_dropout)
+            wordless = (drawn & scored.any(1)).to(self.device)  # words alone are read
         if how.weights.quiet < 1:
             scored = scored & (batch.speaks | torch.from_numpy(rng.random(scored.shape) < how.weights.quiet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=how.autocast):
-            given = (batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device), blind)
+            given = (batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device), blind, wordless)
             return Losses(*self._score(*given))
 
     def _scored(
-        self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None, blind: Tensor | None
-    ) -> tuple[Tensor, ...]:
+        self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None, blind: Tensor | None,
+        wordless: Tensor | None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         how = self.learning
-        found = losses(model, codes, learn, how.weights, scored, blind=blind, recompute=how.recompute)
+        found = losses(
+            model, codes, learn, how.weights, scored, blind=blind, wordless=wordless, recompute=how.recompute
+        )
         return found.total, found.text, found.words, found.semantic, found.acoustic
 
 

@@ -56,7 +56,7 @@ class Losses:
 
 def losses(
     model: DuplexLM, codes: Tensor, learn: Tensor, weights: Weights, scored: Tensor | None = None,
-    *, blind: Tensor | None = None, recompute: bool = False,
+    *, blind: Tensor | None = None, wordless: Tensor | None = None, recompute: bool = False,
 ) -> Losses:  # fmt: skip
     """Losses of codes by teacher forcing.
 
@@ -68,6 +68,8 @@ def losses(
         scored: bool [B, T], steps of the depth transformer whose audio is scored; all if None. Step s writes the
             semantic code of frame s and, where the delay is 1, the acoustic codes of frame s - 1.
         blind: bool [B, T], frames whose codes of sound the temporal transformer reads as absent.
+        wordless: bool [B], rows whose text it reads as absent; the depth transformer still reads that of its own step,
+            as when moshi's LMGen guides by text (`cfg_is_no_text`).
         recompute: as in `DuplexLM.forward`.
     """
     import torch
@@ -81,6 +83,9 @@ def losses(
     read = inputs[:, :, :-1]
     if blind is not None:
         read = torch.cat((read[:, :1], read[:, 1:].masked_fill(blind[:, None], ABSENT)), 1)
+    if wordless is not None:
+        unread = wordless[:, None] & (read[:, 0] != config.text_initial_id)
+        read = torch.cat((read[:, :1].masked_fill(unread[:, None], ABSENT), read[:, 1:]), 1)
     hidden = model.temporal(read, recompute=recompute)
     text = targets[:, 0]
     present = (text >= 0) & (text != config.text_initial_id)
