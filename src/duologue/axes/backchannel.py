@@ -1,7 +1,7 @@
 """Backchannels: the user talks on, and the agent shows that it listens without taking the floor.
 
 D_bc of arXiv 2606.11167: an utterance of the user of at least 5.0 s inside which the other person says only short
-utterances, of at most 1 s.
+utterances, of at most 1 s. R_bc is F1 of the agent's short utterances against the human's, within a second.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from duologue.axes.finding import AGENT, USER, AxisConfig, Found, at_least, at_most, event, utterances
+from duologue.axes.scoring import check_seconds, match, spoken
 from duologue.dialogue.intervals import TOLERANCE_S
+from duologue.dialogue.scenes import Scene
 from duologue.dialogue.timeline import Timeline
 from duologue.dialogue.utterances import Utterance
 
@@ -66,3 +70,38 @@ def _during(theirs: list[Utterance], first: int, turn: Utterance) -> list[Uttera
 def _allowed(short: Utterance, turn: Utterance, config: BackchannelConfig) -> bool:
     inside = at_least(short.start, turn.start) and at_most(short.end, turn.end)
     return at_most(short.duration, config.backchannel_s) and (inside or config.straddling == "take")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackchannelReward:
+    """What a backchannel is, in seconds. The defaults are the paper's R_bc."""
+
+    backchannel_s: float = 1.0
+    """The agent's speech of at most this length is a backchannel, longer speech takes the floor."""
+    within_s: float = 1.0
+    """So far apart may the onsets of the agent's and the human's backchannels be. Each is in one pair at most."""
+    join_s: float = 0.0
+    """Speech joins over silences of at most this length first. The paper takes it as detected."""
+
+    def __post_init__(self) -> None:
+        check_seconds("backchannel", backchannel_s=self.backchannel_s, within_s=self.within_s, join_s=self.join_s)
+
+
+def reward(scene: Scene, config: BackchannelReward | None = None) -> dict[str, float]:
+    """`backchannel`: F1, where taking the floor is a false positive; 1 if the human says nothing, nor the agent."""
+    config = config or BackchannelReward()
+    ours = spoken(scene, config.join_s)
+    short = ours[ours[:, 1] - ours[:, 0] <= config.backchannel_s + TOLERANCE_S, 0]
+    theirs = np.sort([e.start for e in scene.events if e.kind == "backchannel"])
+    pairs = match(short, theirs, config.within_s)
+    said = len(ours) + len(theirs)
+    return {"backchannel": 2 * pairs / said if said else 1.0}
+
+
+def measure(scene: Scene, config: BackchannelReward | None = None) -> dict[str, float]:
+    """`take_over`: 1 if the agent takes the floor, else 0; `per_minute`: its backchannels."""
+    config = config or BackchannelReward()
+    ours = spoken(scene, config.join_s)
+    long = ours[:, 1] - ours[:, 0] > config.backchannel_s + TOLERANCE_S
+    minutes = (scene.end - scene.start) / 60
+    return {"take_over": float(long.any()), "per_minute": float((~long).sum()) / minutes}

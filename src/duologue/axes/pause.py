@@ -1,7 +1,7 @@
 """Pause handling: the user thinks in mid-turn, and the agent must not take the floor.
 
 D_pause of arXiv 2606.11167: one utterance of the user of at least 4.0 s with at least one pause inside, during which
-the other person is completely silent.
+the other person is completely silent. R_pause is -1 if the agent speaks for more than a second at a stretch, else 0.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from duologue.axes.finding import (
     speaks_within,
     utterances,
 )
+from duologue.axes.scoring import check_seconds, spoken
+from duologue.dialogue.intervals import TOLERANCE_S
+from duologue.dialogue.scenes import Scene
 from duologue.dialogue.segments import ReferenceEvent
 from duologue.dialogue.timeline import Timeline
 
@@ -62,3 +65,30 @@ def find(timeline: Timeline, config: PauseConfig | None = None) -> list[Found]:
         events = (event("turn", turn), *(ReferenceEvent("pause", a, b, USER) for a, b in inside))
         found.append(Found(turn.start, turn.end, events, rule))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseReward:
+    """What counts as taking the floor, in seconds. The defaults are the paper's R_pause."""
+
+    longest_s: float = 1.0
+    """Speech longer than this takes the floor."""
+    join_s: float = 0.0
+    """Speech joins over silences of at most this length first. The paper takes it as detected."""
+
+    def __post_init__(self) -> None:
+        check_seconds("pause", longest_s=self.longest_s, join_s=self.join_s)
+
+
+def reward(scene: Scene, config: PauseReward | None = None) -> dict[str, float]:
+    """`pause`: -1 if the agent takes the floor anywhere in the span, else 0."""
+    return {"pause": -measure(scene, config)["take_over"]}
+
+
+def measure(scene: Scene, config: PauseReward | None = None) -> dict[str, float]:
+    """`take_over`: 1 if the agent takes the floor, else 0; `speech`: share of the span in which it speaks."""
+    config = config or PauseReward()
+    ours = spoken(scene, config.join_s)
+    lengths = ours[:, 1] - ours[:, 0]
+    took = bool((lengths > config.longest_s + TOLERANCE_S).any())
+    return {"take_over": float(took), "speech": float(lengths.sum()) / (scene.end - scene.start)}

@@ -1,7 +1,8 @@
 """Smooth turn-taking: the user ends a turn, and the agent answers without delay.
 
 D_turn of arXiv 2606.11167: two consecutive utterances, the user's and then the other person's, both of at least 5.0 s,
-with a gap of at most 0.4 s.
+with a gap of at most 0.4 s. R_turn is the time from the user's end to the agent's first utterance longer than a second,
+negative; the rest of the segment if there is none.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 from duologue.axes.finding import (
     AGENT,
@@ -21,6 +23,9 @@ from duologue.axes.finding import (
     event,
     line_of_utterances,
 )
+from duologue.axes.scoring import answer_after, check_seconds, need_event
+from duologue.base.errors import UserError
+from duologue.dialogue.scenes import Scene
 from duologue.dialogue.timeline import Timeline
 
 
@@ -63,3 +68,44 @@ def find(timeline: Timeline, config: TurnTakingConfig | None = None) -> list[Fou
             )
             found.append(Found(turn.start, end, (event("turn", turn), event("answer", answer)), rule))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTakingReward:
+    """What an answer is, in seconds, and what it costs. The paper does not say what becomes of early starts."""
+
+    longer_s: float = 1.0
+    """An answer is an utterance longer than this."""
+    early_s: float = 0.5
+    """An answer may begin so long before the user's end. Who spoke before has not answered: its delay is all that is
+    left of the segment. So babble is no quick answer."""
+    reference: Literal["user", "human"] = "user"
+    """What the delay is measured from: the user's end, or (DuplexPO, arXiv 2607.07148) where the human answered."""
+    early_cost: float = 1.0
+    """A start before the reference costs so much a second; one after it costs 1."""
+
+    def __post_init__(self) -> None:
+        check_seconds("turn_taking", longer_s=self.longer_s, early_s=self.early_s)
+        if not self.early_cost >= 0:
+            raise UserError(
+                f"{self.early_cost} would reward barging in", place="turn_taking.early_cost", mend="use 0 or more"
+            )
+
+
+def reward(scene: Scene, config: TurnTakingReward | None = None) -> dict[str, float]:
+    """`turn_taking`: minus the delay of the agent's answer, in seconds."""
+    config = config or TurnTakingReward()
+    end = need_event(scene, "turn").end
+    answer = answer_after(scene, end, early_s=config.early_s, longer_s=config.longer_s)
+    if answer is None:
+        return {"turn_taking": -max(scene.end - end, 0.0)}
+    delay = answer.start - (need_event(scene, "answer").start if config.reference == "human" else end)
+    return {"turn_taking": -max(delay, -config.early_cost * delay)}
+
+
+def measure(scene: Scene, config: TurnTakingReward | None = None) -> dict[str, float]:
+    """`answered`: 1 or 0; `latency`: seconds from the user's end to the answer, NaN without one."""
+    config = config or TurnTakingReward()
+    end = need_event(scene, "turn").end
+    answer = answer_after(scene, end, early_s=config.early_s, longer_s=config.longer_s)
+    return {"answered": float(answer is not None), "latency": math.nan if answer is None else answer.start - end}
