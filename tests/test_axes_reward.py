@@ -21,7 +21,7 @@ from duologue.dialogue.segments import ReferenceEvent
 from duologue.dialogue.timeline import Timeline, Track
 
 Spans = list[tuple[float, float]]
-EVENTS = {
+EVENTS: dict[str, list[tuple[str, float, float, int]]] = {
     "pause": [("turn", 0, 8, 1), ("pause", 3, 3.8, 1)],
     "turn_taking": [("turn", 0, 6, 1), ("answer", 6.2, 12, 0)],
     "backchannel": [("turn", 0, 12, 1), ("backchannel", 3, 3.4, 0), ("backchannel", 8, 8.5, 0)],
@@ -144,7 +144,7 @@ PARTNER: dict[str, Spans] = {
     "backchannel": [(3.4, 3.8), (8.9, 9.3)],
     "interruption": [(4.4, 8.7), (12.6, 15)],
 }
-CHEATERS = {
+CHEATERS: dict[str, dict[str, Spans]] = {
     "instant babble": {axis: [(0.1, end)] for axis, end in ENDS.items()},
     "babble that breathes": {axis: every(1.4, 1.2, end) for axis, end in ENDS.items()},
     "babble in short bursts": {axis: every(1.2, 0.9, end) for axis, end in ENDS.items()},
