@@ -167,12 +167,29 @@ class Prompter:
         self._kept.move_to_end(key)
         return state.calls[slot]
 
-    def _fill(self, state: EngineState, slot: int, ids: Sequence[int], voice: Voice | None) -> None:
+    def codes(self, text: str = "", voice: Voice | None = None) -> Tensor:
+        """The tokens [K, P] that `apply` puts into a slot, for a voice that is made of codes.
+
+        Raises:
+            ValueError: a voice kept as embeddings.
+            UserError: words for a model without a tokenizer.
+        """
+        if voice is not None and voice.codes is None:
+            raise ValueError("a voice kept as embeddings has no codes")
+        wrapped = system_prompt(text)
+        return self._codes(self._text().encode(wrapped) if wrapped else [], voice)
+
+    def _codes(self, ids: Sequence[int], voice: Voice | None) -> Tensor:
         config = self._engine.config
         codes = prompt_codes(config, self._tone, ids, None if voice is None else voice.codes)
-        begun = 0 if voice is None or voice.embeddings is None else len(voice.embeddings)
-        if begun == 0 and config.user_lag == 0:
+        if (voice is None or voice.embeddings is None) and config.user_lag == 0:
             codes = codes[:, 1:]  # PersonaPlex's first call drops what it is given
+        return codes
+
+    def _fill(self, state: EngineState, slot: int, ids: Sequence[int], voice: Voice | None) -> None:
+        config = self._engine.config
+        codes = self._codes(ids, voice)
+        begun = 0 if voice is None or voice.embeddings is None else len(voice.embeddings)
         if begun and not ids:
             codes = prompt_codes(config, self._tone, ids, codes.new_zeros(config.agent_streams, 0))
         if config.context is not None and begun + codes.shape[1] > config.context:
