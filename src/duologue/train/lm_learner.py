@@ -105,7 +105,7 @@ class LMLearner:
             for name, value in numbers(found).items():
                 sums[name] = sums.get(name, 0.0) + value / how.passes
         o = how.optimizer
-        share = rate_at(number, self.steps, o.warmup, o.flat, o.end)
+        share = rate_at(number, self.steps, o.warmup, o.flat, o.end, o.shape)
         norm = self.optimizers.step(share)
         return self.world.mean(sums) | {"gradient": float(norm), "rate": o.rate * share}
 

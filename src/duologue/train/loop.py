@@ -158,9 +158,13 @@ def _first(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def rate_at(step: int, steps: int, warmup: int, flat: float, end: float) -> float:
-    """The learning rate as a share of its highest: up in `warmup` steps, level, then from `flat` on down to `end`."""
+def rate_at(step: int, steps: int, warmup: int, flat: float, end: float, shape: str = "line") -> float:
+    """The learning rate as a share of its highest: up in `warmup` steps, level, then from `flat` on down to `end`, in a
+    line or as half a period of a cosine."""
     if step < warmup:
         return (step + 1) / warmup
     part = step / steps
-    return 1.0 if part < flat else max(end, 1 - (1 - end) * (part - flat) / max(1 - flat, 1e-9))
+    if part < flat:
+        return 1.0
+    gone = min((part - flat) / max(1 - flat, 1e-9), 1.0)
+    return end + (1 - end) * (0.5 + 0.5 * math.cos(math.pi * gone) if shape == "cosine" else 1 - gone)

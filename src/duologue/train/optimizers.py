@@ -25,9 +25,11 @@ class OptimizerConfig:
     warmup: int = 100
     """Steps until it is reached."""
     flat: float = 0.4
-    """Share of the steps after which it goes down in a line."""
+    """Share of the steps after which it goes down."""
     end: float = 0.05
     """Where it ends, as a share of the highest."""
+    shape: Literal["line", "cosine"] = "line"
+    """How it goes down."""
     decay: float = 0.02
     """Weight decay of matrices."""
     clip: float = 1.0

@@ -1,0 +1,255 @@
+"""What an alignment run does in a step: roll out, reward, and move the policy towards what was better than its group.
+
+Source: arXiv 2606.11167, section 3.3; the choices are those of `align_settings`. A step is one of `loop.Learner`: it
+draws from the seed and its own number alone, so that a run can be cut anywhere and goes on to the same numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duologue.axes import AXES
+from duologue.base.errors import UserError
+from duologue.engine.sampling import SEEDS, Sampling
+from duologue.model.lm import DuplexLM, Hidden
+from duologue.model.lora import add_lora, without_lora
+from duologue.rl.advantages import advantages
+from duologue.train.align_loss import Reference, Rows, pack, rollout_loss, scores
+from duologue.train.align_settings import AlignSettings, RewardSettings, RolloutSettings
+from duologue.train.loop import rate_at
+from duologue.train.optimizers import Optimizers
+from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
+
+if TYPE_CHECKING:
+    from duologue.base.runs import RunFolder
+    from duologue.engine.bundle import Bundle
+    from duologue.engine.prompts import Voice
+
+Group: TypeAlias = Sequence[Rollout]
+Rewarder: TypeAlias = Callable[[str, Group], Mapping[str, Sequence[float]]]
+"""Named rewards of each rollout of a group of an axis; NaN: could not be scored."""
+
+
+def rule_rewards(settings: RewardSettings) -> Rewarder:
+    """The rewards of the axes' rules."""
+
+    def reward(axis: str, group: Group) -> dict[str, list[float]]:
+        each = [AXES[axis].reward(rollout.scene, getattr(settings, axis)) for rollout in group]
+        return {name: [found[name] for found in each] for name in each[0]}
+
+    return reward
+
+
+class AlignLearner:
+    """Aligns a language model; see `loop.Learner`.
+
+    Args:
+        bundle: the model, in float32 or bfloat16, on its device.
+        segments: by axis, what to roll out.
+        voice: whose voice the agent takes.
+        frames: the longest rollout with its prompt and context, where it is shorter than the model's context.
+        settings: how.
+        seed: of what is drawn.
+        reward: what is good.
+        publish: writes the model into the run's folder.
+        keep: is given each step's number, axes, groups and advantages, as to write some of them down.
+
+    Raises:
+        UserError: an axis without segments.
+    """
+
+    def __init__(
+        self, bundle: Bundle, segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, *, seed: int,
+        reward: Rewarder, publish: Callable[[RunFolder], None], voice: Voice | None = None, frames: int | None = None,
+        keep: Callable[[int, Sequence[str], Sequence[Group], Tensor], None] | None = None,
+    ) -> None:  # fmt: skip
+        for axis in settings.rollouts.axes:
+            if not segments.get(axis):
+                mend = "mine a larger corpus, or leave the axis out of rollouts.axes"
+                raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
+        self.bundle, self.segments, self.settings = bundle, segments, settings
+        self.seed, self._reward, self._publish, self._keep = seed, reward, publish, keep
+        self.model, how = bundle.lm, settings.update
+        self.device = self.model.text_linear.weight.device
+        self.model.requires_grad_(True)
+        if how.lora is not None:
+            self.model.requires_grad_(False)
+            add_lora(self.model, how.lora)
+        self._reference = reference_of(self.model, adapters=how.lora is not None) if how.kl.beta else None
+        self.optimizers = Optimizers(self.model, how.optimizer)
+        self.model.eval()
+        rolled = settings.rollouts
+        self.roller = Roller(  # after adapters are in place
+            bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=frames
+        )
+
+    def step(self, number: int) -> Mapping[str, float]:
+        """One batch of rollouts, and its updates."""
+        begun = time.perf_counter()
+        rng = np.random.default_rng([self.seed, number])
+        axes, groups = self._roll(rng, number)
+        rolled = time.perf_counter()
+        gains, row = self._judge(axes, groups)
+        if self._keep is not None:
+            self._keep(number, axes, groups, gains)
+        row |= told(groups, self.model)
+        row |= self._update(number, groups, gains)
+        frames = sum(int(r.scored.sum()) for group in groups for r in group)
+        done = time.perf_counter()
+        return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
+
+    def state(self) -> dict[str, Any]:
+        learned = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
+        return {"model": kept, "optimizers": self.optimizers.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimizers.restore(state["optimizers"])
+
+    def validate(self) -> Mapping[str, float]:
+        """Nothing: `duologue align` measures before and after on segments of its own."""
+        return {}
+
+    def publish(self, run: RunFolder) -> None:
+        """Write the model."""
+        self._publish(run)
+
+    def _roll(self, rng: np.random.Generator, number: int) -> tuple[list[str], list[Group]]:
+        """Draw segments and settings, and play them, as many groups at once as there are slots for."""
+        how = self.settings.rollouts
+        axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
+        episodes = [self._episode(axis, number, rng) for axis in axes]
+        at_once = how.slots // how.group
+        groups: list[Group] = []
+        for first in range(0, how.groups, at_once):
+            groups += self.roller.play(episodes[first : first + at_once])
+        return axes, groups
+
+    def _episode(self, axis: str, number: int, rng: np.random.Generator) -> Episode:
+        how, found = self.settings.rollouts, self.segments[axis]
+        recorded = found[int(rng.integers(len(found)))]
+        part = number / max(self.settings.steps - 1, 1)
+        longest = how.context_s[0] + (how.context_s[1] - how.context_s[0]) * part
+        context = float(rng.uniform(0, longest)) if rng.random() < how.context else 0.0
+        base = sampling_of(how, self.bundle.config.sampling)
+        seeds = rng.integers(SEEDS, size=(how.group, 2)).tolist()
+        each = tuple(replace(base, text_seed=a, audio_seed=b) for a, b in seeds)
+        return Episode(recorded, context, each)
+
+    def _judge(self, axes: Sequence[str], groups: Sequence[Group]) -> tuple[Tensor, dict[str, float]]:
+        """Advantages [groups, G], and what is to be logged: means, spreads, groups and rollouts that say nothing."""
+        how, row = self.settings.update.advantage, {}
+        gains = torch.zeros(len(groups), len(groups[0]))
+        flat = unscored = 0
+        for axis in dict.fromkeys(axes):
+            places = [i for i, name in enumerate(axes) if name == axis]
+            each = [self._reward(axis, groups[i]) for i in places]
+            rewards = {name: torch.tensor([found[name] for found in each]) for name in each[0]}
+            result = advantages(rewards, how)
+            gains[places] = result.values
+            flat, unscored = flat + sum(result.flat.values()), unscored + sum(result.unscored.values())
+            for name, values in rewards.items():
+                known = values[~values.isnan()]
+                if len(known):
+                    row[f"reward_{name}"] = float(known.mean())
+                    row[f"spread_{name}"] = float(np.nanmean(np.nanstd(values.numpy(), axis=1)))
+        return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
+
+    def _update(self, number: int, groups: Sequence[Group], gains: Tensor) -> dict[str, float]:
+        """The optimiser steps of a batch; the rollouts' log-probabilities are taken before the first."""
+        how = self.settings.update
+        parts = [[(i, j) for i in range(len(groups)) for j in range(p, len(groups[i]), how.updates)]
+                 for p in range(how.updates)]  # fmt: skip
+        batches = [
+            [self._rows(groups, gains, part[first : first + how.rows]) for first in range(0, len(part), how.rows)]
+            for part in parts
+        ]
+        with torch.no_grad():
+            old = [[[s.new for s in scores(self.model, rows, how.tokens, projection=how.projection)]
+                    for rows, _ in batch] for batch in batches]  # fmt: skip
+        before = [p.detach().clone() for p in self._learned()] if number % 10 == 0 else None
+        sums: dict[str, float] = {}
+        o = how.optimizer
+        for p, (batch, drawn) in enumerate(zip(batches, old, strict=True)):
+            total = sum(int(rows.mask.sum()) for rows, _ in batch)
+            for (rows, gain), known in zip(batch, drawn, strict=True):
+                found = scores(
+                    self.model, rows, how.tokens, reference=self._reference, kl=how.kl, projection=how.projection,
+                    recompute=how.recompute,
+                )  # fmt: skip
+                loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
+                share = int(rows.mask.sum()) / max(total, 1)
+                if how.policy.aggregate != "constant":
+                    (share * loss.loss).backward()  # type: ignore[no-untyped-call]
+                else:
+                    loss.loss.backward()  # type: ignore[no-untyped-call]
+                for name, value in (
+                    ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy),
+                    ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
+                ):  # fmt: skip
+                    sums[name] = sums.get(name, 0.0) + share * float(value.detach()) / how.updates
+            whole = self.settings.steps * how.updates
+            rate = rate_at(number * how.updates + p, whole, o.warmup, o.flat, o.end, o.shape)
+            sums["gradient"] = sums.get("gradient", 0.0) + float(self.optimizers.step(rate)) / how.updates
+        if before is not None:
+            sums["change"] = change(before, self._learned())
+        return sums | {"rate": o.rate * rate}
+
+    def _learned(self) -> list[Tensor]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def _rows(self, groups: Sequence[Group], gains: Tensor, places: Sequence[tuple[int, int]]) -> tuple[Rows, Tensor]:
+        rows = pack([groups[i][j] for i, j in places], self.device)
+        return rows, torch.stack([gains[i, j] for i, j in places]).to(self.device)
+
+
+def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
+    """How rollouts are drawn: as asked for, else as the model's authors do."""
+    asked = {"text_temperature": how.text_temperature, "audio_temperature": how.audio_temperature,
+             "audio_top_k": how.audio_top_k}  # fmt: skip
+    return replace(own, **{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
+
+
+def reference_of(model: DuplexLM, *, adapters: bool) -> Reference:
+    """The policy as it is now, frozen: the model without its adapters, or a copy."""
+    if adapters:
+
+        def bare(run: Callable[[DuplexLM], Hidden]) -> tuple[DuplexLM, Hidden]:
+            with without_lora(model):
+                return model, run(model)
+
+        return bare
+    kept = copy.deepcopy(model).requires_grad_(False).eval()
+    return lambda run: (kept, run(kept))
+
+
+def told(groups: Sequence[Group], model: DuplexLM) -> dict[str, float]:
+    """What the rollouts' text is like: share of padding, and of pairs of pieces that came before in the rollout."""
+    c = model.config
+    silent = (c.existing_text_padding_id, c.existing_text_end_padding_id)
+    padded = total = repeated = pairs = 0
+    for rollout in (r for group in groups for r in group):
+        ids = rollout.codes[0, rollout.scored].tolist()
+        pieces = [x for x in ids if x not in silent and x >= 0]
+        padded, total = padded + len(ids) - len(pieces), total + len(ids)
+        seen = list(pairwise(pieces))
+        repeated, pairs = repeated + len(seen) - len(set(seen)), pairs + len(seen)
+    return {"pad_share": padded / max(total, 1), "repetition": repeated / max(pairs, 1)}
+
+
+def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """How far weights moved, as a share of their length."""
+    moved = math.fsum(float((a.detach() - b).double().square().sum()) for a, b in zip(after, before, strict=True))
+    length = math.fsum(float(b.double().square().sum()) for b in before)
+    return math.sqrt(moved / max(length, 1e-30))

@@ -1,0 +1,185 @@
+"""The loss of rollouts: policy gradient on chosen tokens, held to a reference.
+
+Log-probabilities are recomputed by teacher forcing from the stored tokens. Of the text alone the temporal transformer
+is all that runs; semantic or all audio tokens bring in the depth transformer. Output layers and divergences run on the
+frames that count, some at a time, and again for the gradient, so that no vocabulary times all frames is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
+
+from duologue.model.lm import ABSENT, DuplexLM, Hidden
+from duologue.rl.actions import Projection, action_of, speak_or_silent
+from duologue.rl.divergence import Estimator, estimated_kl, exact_kl
+from duologue.rl.policy import PolicyConfig, PolicyLoss, policy_loss
+from duologue.train.rollouts import Rollout
+
+Tokens: TypeAlias = Literal["text", "text_semantic", "all"]
+Reference: TypeAlias = Callable[[Callable[[DuplexLM], Hidden]], tuple[DuplexLM, Hidden]]
+"""Runs something on the reference, without a gradient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KLConfig:
+    """How closely the policy is held to its reference. The defaults are those of arXiv 2606.11167."""
+
+    beta: float = 0.01
+    """Weight; 0: the reference does not run."""
+    estimator: Literal["exact"] | Estimator = "exact"
+    """exact: over the whole vocabulary, at every frame; else from the tokens that were drawn."""
+
+
+class Rows(NamedTuple):
+    """Rollouts side by side."""
+
+    codes: Tensor
+    """[N, K, T]; -1 behind the end of a shorter one."""
+    mask: Tensor
+    """bool [N, T]: frames that were acted in."""
+
+
+class Scores(NamedTuple):
+    """Of one stream's tokens; [N, T], 0 where nothing counts."""
+
+    new: Tensor
+    """Log-probability."""
+    kl: Tensor
+    """Divergence from the reference."""
+    entropy: Tensor
+    """Without a gradient."""
+    mask: Tensor
+
+
+class RolloutLoss(NamedTuple):
+    """A loss to minimise, and what to log."""
+
+    loss: Tensor
+    policy: tuple[PolicyLoss, ...]
+    """Of each stream."""
+    kl: Tensor
+    """Mean over the streams' tokens."""
+    entropy: Tensor
+    """Mean of the text's."""
+
+
+def pack(rollouts: Sequence[Rollout], device: torch.device) -> Rows:
+    """Rollouts as one batch."""
+    codes = pad_sequence([r.codes.t() for r in rollouts], batch_first=True, padding_value=ABSENT).transpose(1, 2)
+    mask = pad_sequence([r.scored for r in rollouts], batch_first=True)
+    return Rows(codes.to(device), mask.to(device))
+
+
+def streams_of(tokens: Tokens, model: DuplexLM) -> int:
+    """Audio streams that are learned from."""
+    return {"text": 0, "text_semantic": 1, "all": model.config.agent_streams}[tokens]
+
+
+def scores(
+    model: DuplexLM, rows: Rows, tokens: Tokens, *, reference: Reference | None = None, kl: KLConfig | None = None,
+    projection: Projection | None = None, recompute: bool = False, chunk: int = 2048,
+) -> list[Scores]:  # fmt: skip
+    """Log-probabilities of the tokens that were drawn, and their divergence from the reference, stream by stream.
+
+    Args:
+        model: the policy.
+        rows: what was drawn.
+        tokens: which streams.
+        reference: the frozen policy; None: no divergence.
+        kl: how it is measured.
+        projection: the text's tokens are one of two actions, to speak or to be silent (ASPIRin).
+        recompute: as in `DuplexLM.forward`.
+        chunk: frames whose logits are in memory at once.
+    """
+    steps = streams_of(tokens, model)
+
+    def run(lm: DuplexLM) -> Hidden:
+        return lm.hidden(rows.codes, depth_steps=steps, recompute=recompute)
+
+    hidden, theirs = run(model), None
+    if reference is not None:
+        with torch.no_grad():
+            frozen, theirs = reference(run)
+    c = model.config
+    silent = torch.zeros(c.text_card, dtype=torch.bool, device=rows.codes.device)
+    silent[[c.existing_text_padding_id, c.existing_text_end_padding_id]] = True
+    estimator = (kl or KLConfig()).estimator
+    found = []
+    for q in range(1 + steps):
+        x, mask = (hidden.text, hidden.text_mask) if q == 0 else (hidden.audio[q - 1], hidden.audio_mask[q - 1])
+        mask = mask & rows.mask
+        heads = [_head(model, q)]
+        inputs = [x[mask]]
+        if theirs is not None:
+            heads.append(_head(frozen, q))
+            inputs.append((theirs.text if q == 0 else theirs.audio[q - 1])[mask])
+        how = _How(projection if q == 0 else None, silent, estimator)
+        parts = [
+            checkpoint(_frames, how, heads, *some, use_reentrant=False)
+            for some in zip(*(torch.split(y, chunk) for y in (rows.codes[:, q][mask], *inputs)), strict=True)
+        ]
+        columns = [torch.cat(part) for part in zip(*parts, strict=True)] if parts else [x.new_zeros(0).float()] * 3
+        placed = [torch.zeros(mask.shape, device=x.device).masked_scatter(mask, y) for y in columns]
+        found.append(Scores(placed[0], placed[1], placed[2], mask))
+    return found
+
+
+class _How(NamedTuple):
+    projection: Projection | None
+    silent: Tensor
+    estimator: Literal["exact"] | Estimator
+
+
+def _head(model: DuplexLM, stream: int) -> nn.Module:
+    return model.text_linear if stream == 0 else model.linears[stream - 1]
+
+
+def _frames(how: _How, heads: Sequence[nn.Module], tokens: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Log-probability, divergence and entropy [n] of tokens [n], from what the policy's head (and that of the
+    reference) sees [n, D]."""
+    logits: list[Tensor] = [head(x).float() for head, x in zip(heads, inputs, strict=True)]
+    chosen = tokens
+    if how.projection is not None:
+        logits = [speak_or_silent(x, how.silent, how.projection) for x in logits]
+        chosen = action_of(tokens, how.silent)
+    known = logits[0].log_softmax(-1)
+    new = known.gather(1, chosen[:, None])[:, 0]
+    entropy = -(known.exp() * known).sum(-1).detach()
+    if len(logits) == 1:
+        return new, torch.zeros_like(new), entropy
+    if how.estimator == "exact":
+        return new, exact_kl(logits[0], logits[1]), entropy
+    before = logits[1].log_softmax(-1).gather(1, chosen[:, None])[:, 0]
+    return new, estimated_kl(new, before, how.estimator), entropy
+
+
+def rollout_loss(
+    found: Sequence[Scores], old: Sequence[Tensor], advantages: Tensor, policy: PolicyConfig, beta: float
+) -> RolloutLoss:
+    """The surrogate of every stream's tokens plus beta times the divergence, both averaged over the streams.
+
+    Args:
+        found: of the policy that learns.
+        old: log-probabilities [N, T] under the policy that drew, stream by stream.
+        advantages: [N]; 0 for what could not be scored.
+        policy: which surrogate.
+        beta: weight of the divergence.
+    """
+    from duologue.rl.policy import aggregate
+
+    losses = [policy_loss(s.new, o, advantages, s.mask, policy) for s, o in zip(found, old, strict=True)]
+    held = torch.stack([aggregate(s.kl, s.mask, policy) for s in found]).mean()
+    n = sum(s.mask.sum() for s in found)
+    return RolloutLoss(
+        torch.stack([x.loss for x in losses]).mean() + (beta * held if beta else 0.0),
+        tuple(losses),
+        torch.stack([s.kl.detach().sum() for s in found]).sum() / n,
+        found[0].entropy.sum() / found[0].mask.sum().clamp(min=1),
+    )

@@ -1,0 +1,184 @@
+"""What an alignment run does: every choice named and typed, and the recipes of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from duologue.axes import AXES
+from duologue.axes.backchannel import BackchannelReward
+from duologue.axes.interruption import InterruptionReward
+from duologue.axes.pause import PauseReward
+from duologue.axes.turn_taking import TurnTakingReward
+from duologue.base.errors import UserError
+from duologue.model.lora import LoRAConfig
+from duologue.rl.actions import Projection
+from duologue.rl.advantages import AdvantageConfig
+from duologue.rl.policy import PolicyConfig
+from duologue.train.align_loss import KLConfig, Tokens
+from duologue.train.optimizers import OptimizerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSettings:
+    """What is rolled out in a step. The defaults are those of arXiv 2606.11167 for PersonaPlex."""
+
+    axes: tuple[str, ...] = tuple(AXES)
+    """Drawn from with equal chances; the paper does not say otherwise."""
+    groups: int = 32
+    """Segments of a step."""
+    group: int = 16
+    """Rollouts of a segment."""
+    slots: int = 64
+    """Rollouts at once; more groups follow in turn."""
+    context: float = 0.5
+    """Chance that the recording before a segment is given."""
+    context_s: tuple[float, float] = (0.0, 30.0)
+    """Longest context, in seconds, at the run's first and last step: what is given is uniform below it."""
+    lead_s: float = 0.0
+    """Seconds of silence before a segment without context, in which a model says what it says first (Moshi: 3)."""
+    text_prompt: str = ""
+    """What the agent is told before."""
+    voice_prompt: str | None = None
+    """Whose voice it takes: a recording, or the name of a voice of the model."""
+    text_temperature: float | None = 0.7
+    """Of the text; the model's own if null, as the next two."""
+    audio_temperature: float | None = 0.8
+    """Of the audio."""
+    audio_top_k: int | None = 250
+    """Audio tokens that can be drawn."""
+
+    def __post_init__(self) -> None:
+        for name in ("groups", "group", "slots"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{getattr(self, name)} is less than 1", place=f"rollouts.{name}")
+        if self.group > self.slots:
+            problem = f"a group of {self.group} does not fit {self.slots} slots"
+            raise UserError(problem, place="rollouts.slots", mend="use as many slots as rollouts of a group, or more")
+        if not 0 <= self.context <= 1:
+            raise UserError(f"{self.context} is no chance", place="rollouts.context", mend="use 0 to 1")
+        if min(self.context_s) < 0 or self.lead_s < 0:
+            raise UserError("a length is below 0", place="rollouts.context_s or lead_s", mend="use seconds from 0 on")
+        for axis in self.axes:
+            if axis not in AXES:
+                raise UserError(f"no axis {axis!r}", place="rollouts.axes", mend=f"use {', '.join(AXES)}")
+        if not self.axes:
+            raise UserError("names no axis", place="rollouts.axes", mend=f"use {', '.join(AXES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardSettings:
+    """What is rewarded on each axis."""
+
+    pause: PauseReward = field(default_factory=PauseReward)
+    """R_pause."""
+    turn_taking: TurnTakingReward = field(default_factory=TurnTakingReward)
+    """R_turn."""
+    backchannel: BackchannelReward = field(default_factory=BackchannelReward)
+    """R_bc."""
+    interruption: InterruptionReward = field(default_factory=InterruptionReward)
+    """R_int."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSettings:
+    """How a step's rollouts change the model. The defaults are those of arXiv 2606.11167."""
+
+    updates: int = 16
+    """Optimiser steps of a step: each takes an equal part of every group."""
+    rows: int = 8
+    """Rollouts of one forward pass; gradients add up."""
+    tokens: Tokens = "text"
+    """What carries the policy gradient."""
+    projection: Projection | None = None
+    """Two actions instead of the vocabulary (ASPIRin); null: the vocabulary."""
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    """From rewards to advantages."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    """The surrogate."""
+    kl: KLConfig = field(default_factory=KLConfig)
+    """The leash."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            kind="adamw", rate=2e-7, warmup=0, flat=0.0, end=0.0, shape="cosine", decay=0.1, clip=2.0
+        )
+    )
+    """How weights move."""
+    lora: LoRAConfig | None = None
+    """Learn adapters instead of all weights; the reference is then the model without them."""
+    recompute: bool = False
+    """Keep less for the gradient and compute it again."""
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "rows"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{getattr(self, name)} is less than 1", place=f"update.{name}")
+        if self.projection is not None and self.tokens != "text":
+            problem = f"two actions of the text, and a gradient on {self.tokens}"
+            raise UserError(problem, place="update.projection", mend="use tokens: text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignSettings:
+    """All of a run."""
+
+    steps: int = 100
+    """Batches of rollouts: the paper's epochs."""
+    rollouts: RolloutSettings = field(default_factory=RolloutSettings)
+    """What is rolled out."""
+    rewards: RewardSettings = field(default_factory=RewardSettings)
+    """What is rewarded."""
+    update: UpdateSettings = field(default_factory=UpdateSettings)
+    """How that changes the model."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"{self.steps} is less than 1", place="steps")
+        if self.update.updates > self.rollouts.group:
+            problem = f"{self.update.updates} updates of groups of {self.rollouts.group}"
+            raise UserError(problem, place="update.updates", mend="use at most one for each rollout of a group")
+
+
+def kyutai() -> AlignSettings:
+    """arXiv 2606.11167, section 5, for PersonaPlex: full fine-tuning. For Moshi: rollouts.lead_s=3."""
+    return AlignSettings(rollouts=RolloutSettings(text_prompt="You enjoy having a good conversation."))
+
+
+def kyutai_lora() -> AlignSettings:
+    """The same with adapters on the temporal transformer, for one GPU; the rate is this project's choice."""
+    base = kyutai()
+    optimizer = replace(base.update.optimizer, rate=1e-5)
+    return replace(base, update=replace(base.update, optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")))
+
+
+def aspirin() -> AlignSettings:
+    """ASPIRin (arXiv 2604.10065): the policy is over speaking and silence, groups of 2, no clip that matters. Its own
+    reward (the product of two rates of word times) is not used: the axes' rewards are."""
+    update = UpdateSettings(
+        updates=1, projection="sum_of_logits", kl=KLConfig(beta=0.001), lora=LoRAConfig(rank=256),
+        optimizer=OptimizerConfig(kind="adamw", rate=1e-5, warmup=0, flat=1.0, decay=0.0, clip=1.0),
+    )  # fmt: skip
+    return AlignSettings(rollouts=RolloutSettings(group=2, lead_s=3.0), update=update)
+
+
+def nano_demo() -> AlignSettings:
+    """For the small model that comes with the package, on two CPU cores."""
+    optimizer = OptimizerConfig(kind="adamw", rate=1e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
+    return AlignSettings(
+        steps=24,
+        rollouts=RolloutSettings(
+            groups=8, group=8, slots=64, context_s=(4.0, 4.0), text_temperature=None, audio_temperature=None,
+            audio_top_k=None,
+        ),
+        update=UpdateSettings(updates=2, rows=32, optimizer=optimizer),
+    )  # fmt: skip
+
+
+RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
+    "kyutai-2606.11167": kyutai,
+    "kyutai-lora": kyutai_lora,
+    "aspirin": aspirin,
+    "nano-demo": nano_demo,
+})  # fmt: skip
+"""Settings by name."""

@@ -1,0 +1,283 @@
+"""The alignment step: what is rewarded is learned, nothing else moves, and a killed run goes on to the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from duologue.base.errors import UserError
+from duologue.base.runs import RunFolder
+from duologue.engine.bundle import Bundle
+from duologue.engine.sampling import Sampling
+from duologue.model.likelihood import log_probs
+from duologue.model.lora import LoRAConfig
+from duologue.rl.advantages import AdvantageConfig
+from duologue.rl.policy import PolicyConfig
+from duologue.train.align_learner import AlignLearner, Group, Rewarder, rule_rewards
+from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
+from duologue.train.align_settings import RECIPES, AlignSettings, RewardSettings, RolloutSettings, UpdateSettings
+from duologue.train.loop import LoopConfig, train
+from duologue.train.optimizers import OptimizerConfig
+from duologue.train.rollouts import Episode, Roller, Rollout, record
+from test_rollouts import DRAWN, bundle, segment
+
+FAST = OptimizerConfig(kind="adamw", rate=3e-3, warmup=0, flat=1.0, decay=0.0, clip=1.0)
+
+
+def settings(steps: int = 8, *, lora: LoRAConfig | None = None, **update: Any) -> AlignSettings:
+    rollouts = RolloutSettings(
+        axes=("pause",), groups=2, group=4, slots=8, context_s=(0.0, 1.0), text_temperature=1.0, audio_top_k=5
+    )
+    how = {"updates": 2, "rows": 3, "optimizer": FAST, "kl": KLConfig(beta=0.001), "lora": lora} | update
+    return AlignSettings(steps=steps, rollouts=rollouts, update=UpdateSettings(**how))
+
+
+def speaks(rollout: Rollout) -> float:
+    """Share of acted frames whose text is not padding."""
+    text = rollout.codes[0, rollout.scored]
+    return float(((text != 0) & (text != 3)).float().mean())
+
+
+def quiet(axis: str, group: Group) -> dict[str, list[float]]:
+    return {"quiet": [-speaks(r) for r in group]}
+
+
+def learner(
+    how: AlignSettings, reward: Rewarder = quiet, model: Bundle | None = None, seen: list[Any] | None = None
+) -> AlignLearner:
+    model = model or bundle()
+    segments = {"pause": record(model, [segment(1.0, 2.0), segment(1.0, 2.4, "t")])}
+
+    def keep(number: int, axes: Sequence[str], groups: Sequence[Group], gains: torch.Tensor) -> None:
+        if seen is not None:
+            seen.append((number, axes, groups, gains))
+
+    return AlignLearner(model, segments, how, seed=1, reward=reward, publish=lambda run: None, keep=keep)
+
+
+def rollouts(model: Bundle, context_s: float = 0.6) -> list[Rollout]:
+    (recorded,) = record(model, [segment()])
+    (group,) = Roller(model, 3, text_prompt="be kind").play([Episode(recorded, context_s, DRAWN)])
+    return group
+
+
+class TestScores:
+    @pytest.mark.parametrize(("tokens", "streams"), [("text", 1), ("text_semantic", 2), ("all", 9)])
+    def test_they_are_the_log_probabilities_of_all_acted_frames(self, tokens: Tokens, streams: int) -> None:
+        model = bundle()
+        group = rollouts(model)
+        rows = pack(group, torch.device("cpu"))
+        found = scores(model.lm, rows, tokens, chunk=7)
+        assert len(found) == streams
+        wanted = log_probs(model.lm, rows.codes, depth_steps=8)
+        assert int(found[0].mask.sum()) == sum(int(r.scored.sum()) for r in group) > 0
+        torch.testing.assert_close(found[0].new, torch.where(rows.mask, wanted.text, 0.0), atol=1e-5, rtol=1e-5)
+        for q in range(1, streams):
+            mask = rows.mask & wanted.audio_mask[:, q - 1]
+            torch.testing.assert_close(found[q].new, torch.where(mask, wanted.audio[:, q - 1], 0.0), atol=1e-5, rtol=0)
+
+    def test_a_batch_of_many_lengths_scores_each_as_alone(self) -> None:
+        model = bundle()
+        recorded = record(model, [segment(), segment(1.0, 2.0, "t")])
+        groups = Roller(model, 4).play([Episode(r, 0.5, DRAWN[:2]) for r in recorded])
+        each = [r for group in groups for r in group]
+        together = scores(model.lm, pack(each, torch.device("cpu")), "text")[0]
+        for i, rollout in enumerate(each):
+            alone = scores(model.lm, pack([rollout], torch.device("cpu")), "text")[0]
+            torch.testing.assert_close(together.new[i, : alone.new.shape[1]], alone.new[0], atol=1e-5, rtol=1e-5)
+
+    def test_the_output_layer_sees_no_frame_of_prompt_or_context(self) -> None:
+        model, seen = bundle(), []
+        model.lm.text_linear.register_forward_hook(lambda layer, given, out: seen.append(len(given[0])))
+        rows = pack(group := rollouts(model), torch.device("cpu"))
+        seen.clear()
+        scores(model.lm, rows, "text")
+        assert sum(seen) == sum(int(r.scored.sum()) for r in group) < rows.mask.numel()
+
+    @pytest.mark.parametrize("estimator", ["exact", "k3"])
+    def test_the_policy_does_not_diverge_from_itself(self, estimator: Any) -> None:
+        model = bundle()
+        rows, kl = pack(rollouts(model), torch.device("cpu")), KLConfig(estimator=estimator)
+        found = scores(model.lm, rows, "text", reference=lambda run: (model.lm, run(model.lm)), kl=kl)
+        assert float(found[0].kl.detach().abs().max()) < 1e-6
+        loss = rollout_loss(found, [found[0].new.detach()], torch.tensor([1.0, -1.0, 0.0]), PolicyConfig(), 0.01)
+        assert float(loss.policy[0].ratio) == pytest.approx(1)
+        assert float(loss.policy[0].clipped) == 0
+        assert abs(float(loss.loss.detach())) < 1e-5  # says nothing of progress: its gradient does
+
+    @pytest.mark.parametrize("projection", ["marginal", "sum_of_logits"])
+    def test_two_actions_instead_of_the_vocabulary(self, projection: Any) -> None:
+        model = bundle()
+        rows = pack(rollouts(model), torch.device("cpu"))
+        found = scores(model.lm, rows, "text", projection=projection)[0]
+        with torch.no_grad():
+            logits = model.lm(rows.codes, depth_steps=0).text_logits
+        text = rows.codes[:, 0]
+        silent = torch.tensor([i in (0, 3) for i in range(logits.shape[-1])])
+        fold = torch.logsumexp if projection == "marginal" else torch.sum
+        both = torch.stack([fold(logits[..., silent], -1), fold(logits[..., ~silent], -1)], -1).log_softmax(-1)
+        wanted = torch.where((text == 0) | (text == 3), both[..., 0], both[..., 1])
+        torch.testing.assert_close(found.new[rows.mask], wanted[rows.mask], atol=1e-4, rtol=1e-4)
+
+
+class TestStep:
+    @pytest.mark.parametrize("wanted", [{0, 3}, set(range(8, 40))], ids=["silence", "some words"])
+    def test_what_is_rewarded_is_learned_in_seconds(self, wanted: set[int]) -> None:
+        """A known optimum: nothing but these tokens."""
+
+        def share(rollout: Rollout) -> float:
+            text = rollout.codes[0, rollout.scored].tolist()
+            return sum(token in wanted for token in text) / len(text)
+
+        how = settings(20, updates=4, optimizer=replace(FAST, rate=5e-3))
+        trained = learner(how, lambda axis, group: {"share": [share(r) for r in group]})
+        rows = [trained.step(n) for n in range(20)]
+        first, last = (sum(r["reward_share"] for r in part) / 3 for part in (rows[:3], rows[-3:]))
+        assert first < 0.4
+        assert last > max(first + 0.3, 0.5)
+        assert all(math.isfinite(x) for row in rows for x in row.values())
+
+    def test_better_tokens_gain_probability_and_the_depth_transformer_stays_bit_for_bit(self) -> None:
+        seen: list[Any] = []
+        one = learner(settings(updates=1, rows=8), seen=seen)
+        before = {name: p.detach().clone() for name, p in one.model.named_parameters()}
+        row = one.step(0)
+        ((_, _, groups, gains),) = seen
+        changed = {name for name, p in one.model.named_parameters() if not torch.equal(p, before[name])}
+        assert {"text_linear.weight", "transformer.layers.0.self_attn.in_projs.0.weight"} <= changed
+        assert not any(name.startswith(("depformer", "linears")) for name in changed)
+        assert row["change"] > 0
+        assert row["gradient"] > 0
+        good = [groups[i][j] for i, j in (gains > 0.5).nonzero().tolist()]
+        rows = pack(good, torch.device("cpu"))
+        now = scores(one.model, rows, "text")[0].new.sum()
+        for name, p in one.model.named_parameters():
+            p.data.copy_(before[name])
+        assert now > scores(one.model, rows, "text")[0].new.sum()
+
+    def test_the_first_update_is_on_policy_and_later_ones_are_not(self) -> None:
+        assert learner(settings(updates=1)).step(0)["old_kl"] == pytest.approx(0, abs=1e-6)
+        assert learner(settings(updates=4)).step(0)["old_kl"] > 1e-5
+
+    @pytest.mark.parametrize("tokens", ["text_semantic", "all"])
+    def test_audio_tokens_bring_in_the_depth_transformer(self, tokens: Tokens) -> None:
+        one = learner(settings(tokens=tokens))
+        before = {name: p.detach().clone() for name, p in one.model.named_parameters()}
+        one.step(0)
+        assert any(name.startswith("depformer") and not torch.equal(p, before[name])
+                   for name, p in one.model.named_parameters())  # fmt: skip
+
+    def test_adapters_alone_move_and_the_reference_is_the_model_without_them(self) -> None:
+        one = learner(settings(lora=LoRAConfig(rank=4, targets="transformer.*")))
+        frozen = {name: p.detach().clone() for name, p in one.model.named_parameters() if "lora" not in name}
+        rows = [one.step(n) for n in range(3)]
+        assert rows[-1]["kl"] > 0
+        for name, p in one.model.named_parameters():
+            if "lora" not in name:
+                assert torch.equal(p, frozen[name]), name
+        assert any(float(p.detach().abs().sum()) > 0 for name, p in one.model.named_parameters() if "lora_B" in name)
+
+    def test_what_cannot_be_scored_is_left_out_and_counted(self) -> None:
+        seen: list[Any] = []
+
+        def reward(axis: str, group: Group) -> dict[str, list[float]]:
+            return {"judge": [math.nan, *(float(i) for i in range(1, len(group)))], "flat": [0.0] * len(group)}
+
+        row = learner(settings(), reward, seen=seen).step(0)
+        gains = seen[0][3]
+        assert row["unscored"] == 2
+        assert row["flat_groups"] == 2
+        assert row["reward_judge"] == 2
+        assert (gains[:, 0] == 0).all()
+        assert gains[0, 1:].sum().abs() < 1e-5
+
+    def test_groups_without_spread_move_nothing(self) -> None:
+        one = learner(settings(kl=KLConfig(beta=0)), lambda axis, group: {"same": [1.0] * len(group)})
+        before = [p.detach().clone() for p in one.model.parameters()]
+        row = one.step(0)
+        assert row["flat_groups"] == 2
+        assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+
+    def test_the_axes_rules_reward_what_was_heard(self) -> None:
+        group = rollouts(bundle())
+        found = rule_rewards(RewardSettings())("pause", group)
+        assert set(found) == {"pause"}
+        for value, rollout in zip(found["pause"], group, strict=True):
+            speech = rollout.scene.timeline.agent.clipped(rollout.scene.start, rollout.scene.end).speech
+            assert value == -float(any(b - a > 1 for a, b in speech.tolist()))
+
+    def test_an_axis_without_segments_is_named(self) -> None:
+        how = settings()
+        wrong = replace(how, rollouts=replace(how.rollouts, axes=("pause", "backchannel")))
+        with pytest.raises(UserError, match="no segments of the axis backchannel"):
+            learner(wrong)
+
+
+def rows_of(run: RunFolder) -> list[Mapping[str, Any]]:
+    timed = ("seconds", "rollout_fps", "update_fps")
+    return [{k: v for k, v in row.items() if k not in timed} for row in run.rows()]
+
+
+@pytest.mark.parametrize("lora", [None, LoRAConfig(rank=4)])
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, lora: LoRAConfig | None) -> None:
+    how, loop = settings(4, lora=lora), LoopConfig(steps=4, log_every=1, save_minutes=0.0)
+
+    def make(one: AlignLearner) -> AlignLearner:
+        torch.manual_seed(5)  # adapters begin at random
+        return one
+
+    torch.manual_seed(5)
+    with RunFolder.create(tmp_path / "whole", "align", how) as whole:
+        train(learner(how), whole, loop)
+    torch.manual_seed(5)
+    with RunFolder.create(tmp_path / "cut", "align", how) as run:
+        train(learner(how), run, replace(loop, steps=2))
+    torch.manual_seed(5)
+    with RunFolder.create(tmp_path / "cut", "align", how, resume=True) as run:
+        train(learner(how), run, loop)
+        assert rows_of(run) == rows_of(whole)
+
+
+class TestSettings:
+    @pytest.mark.parametrize("recipe", RECIPES)
+    def test_every_recipe_is_one(self, recipe: str) -> None:
+        assert RECIPES[recipe]().steps > 0
+
+    def test_the_paper_s_recipe_is_as_published(self) -> None:
+        how = RECIPES["kyutai-2606.11167"]()
+        o = how.update.optimizer
+        assert (how.steps, how.rollouts.groups, how.rollouts.group, how.update.updates) == (100, 32, 16, 16)
+        assert (o.kind, o.rate, o.shape, o.decay, o.clip) == ("adamw", 2e-7, "cosine", 0.1, 2.0)
+        assert (how.update.policy.low, how.update.policy.high, how.update.kl) == (0.2, 0.2, KLConfig(beta=0.01))
+        assert (how.rollouts.context, how.rollouts.context_s) == (0.5, (0.0, 30.0))
+        assert how.update.lora is None
+        assert how.update.advantage == AdvantageConfig()
+
+    @pytest.mark.parametrize(
+        ("make", "named"),
+        [
+            (lambda: UpdateSettings(projection="marginal", tokens="all"), "update.projection"),
+            (lambda: RolloutSettings(group=16, slots=8), "rollouts.slots"),
+            (lambda: RolloutSettings(axes=("pauses",)), "no axis 'pauses'"),
+            (lambda: RolloutSettings(axes=()), "names no axis"),
+            (lambda: RolloutSettings(context=2.0), "rollouts.context"),
+            (lambda: AlignSettings(rollouts=RolloutSettings(group=4)), "update.updates"),
+            (lambda: AlignSettings(steps=0), "steps"),
+        ],
+    )
+    def test_choices_that_cannot_be_are_refused(self, make: Callable[[], object], named: str) -> None:
+        with pytest.raises(UserError, match=named):
+            make()
+
+    def test_settings_that_are_not_given_are_the_model_s(self) -> None:
+        from duologue.train.align_learner import sampling_of
+
+        own = Sampling(text_temperature=0.3, audio_top_k=7)
+        asked = RolloutSettings(text_temperature=None, audio_temperature=0.5, audio_top_k=None)
+        assert sampling_of(asked, own) == replace(own, audio_temperature=0.5)
