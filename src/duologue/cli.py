@@ -30,6 +30,7 @@ COMMANDS = Group(
                 "lm": Verb("a language model from conversations as codec tokens", "duologue.train.lm:main"),
             },
         ),
+        "align": Verb("reinforcement learning for interactivity", "duologue.train.align:main"),
         "speak": Verb("say a given text in a model's voice", "duologue.engine.speak:main"),
         "transcribe": Verb("write down what is said in recordings", "duologue.engine.transcribe:main"),
         "export": Verb("write a model as a folder that upstream's loaders read", "duologue.engine.export:main"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from duologue.base.errors import UserError
@@ -48,6 +48,38 @@ def from_dict(cls: type[C], mapping: Mapping[str, Any], *, place: object = "") -
     """
     config: C = from_plain(mapping, cls, place)
     return config
+
+
+def overridden(config: C, assignments: Sequence[str], place: str = "--set") -> C:
+    """The config with some fields changed.
+
+    Args:
+        config: what to change.
+        assignments: NAME=VALUE each, as on a command line; the name is dotted, the value YAML.
+        place: where they were found, for the error line.
+
+    Raises:
+        UserError: not of that form, no such field, or a value that it does not take.
+    """
+    import yaml
+
+    plain = to_dict(config)
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip(". "):
+            raise UserError(f"{text!r} sets nothing", place=place, mend="use NAME=VALUE, as in steps=10")
+        *parents, last = name.strip().split(".")
+        node = plain
+        for parent in parents:
+            if not isinstance(node.setdefault(parent, {}) or {}, dict):
+                raise UserError(f"{parent!r} in {name} has no fields", place=place, mend=f"set {parent} itself")
+            node[parent] = node[parent] or {}
+            node = node[parent]
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"{value!r} is no value", place=f"{place} {name}", mend="use a number or a word") from None
+    return from_dict(type(config), plain, place=place)
 
 
 def fingerprint(config: DataclassInstance, *, free: Collection[str] = ()) -> str:

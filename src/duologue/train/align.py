@@ -1,0 +1,169 @@
+"""`duologue align`: reinforcement learning for interactivity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duologue.base.runs import RunFolder
+    from duologue.engine.bundle import Bundle
+    from duologue.train.align_learner import AlignLearner, Group
+    from duologue.train.align_settings import AlignSettings
+    from duologue.train.rollouts import Recorded
+
+SAMPLE = "sample"
+"""The segments of the corpus that comes with the package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignConfig:
+    """Align a model: roll out segments of recorded conversations, reward how it takes part, and learn from the better.
+
+    A recipe is the name of a paper's settings (kyutai-2606.11167, kyutai-lora, aspirin, nano-demo) or a YAML file of
+    such settings; --set changes single ones. The folder of the run holds model/ (what duologue talk --model takes),
+    metrics.jsonl, rollouts/ to listen to, and a checkpoint; after a kill the same command with --resume goes on to the
+    same numbers.
+    """
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """Name of a recipe, or a YAML file."""
+    segments: str = SAMPLE
+    """Folder of segments with clips, from duologue mine; sample: those of the corpus that comes with the package."""
+    model: str = "nano"
+    """What to align: nano, a folder or file, or owner/name on the Hugging Face hub."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")] = None
+    """The folder of the run; by default runs/align-N."""
+    set: tuple[str, ...] = ()
+    """Settings that differ from the recipe's: NAME=VALUE, such as steps=10 or update.optimizer.rate=1e-5."""
+    keep_every: int = 10
+    """Steps between two whose best and worst rollouts are kept as sound; 0: none are."""
+    save_minutes: float = 10.0
+    """Between two checkpoints."""
+    seed: int = 0
+    """Of everything drawn."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "fp32"
+    """Of the language model while it learns: fp32 or bf16."""
+    threads: int | None = None
+    """Of the CPU; by default all."""
+    resume: bool = False
+    """Go on with the run in RUN."""
+    json: Path | None = None
+    """Also write the last metrics to this file."""
+
+
+def main(config: AlignConfig) -> int:
+    """Align a model by reinforcement learning on segments of recorded conversations."""
+    import torch
+
+    from duologue.base.compute import seed_everything
+    from duologue.base.files import write_json
+    from duologue.base.runs import RunFolder
+    from duologue.engine.asked import pick_voice
+    from duologue.engine.bundle import load
+    from duologue.train.align_learner import AlignLearner, rule_rewards
+    from duologue.train.loop import LoopConfig, train
+    from duologue.train.rollout_files import keep_rollouts
+
+    settings = read_settings(config.recipe, config.set)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    seed_everything(config.seed)
+    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    voice = pick_voice(settings.rollouts.voice_prompt, bundle)
+    free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every")
+    with RunFolder.create(config.out, "align", config, resume=config.resume, free=free) as run:
+        segments = read_segments(mined(config.segments, run.path / "segments"), settings.rollouts.axes, bundle)
+        counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
+        print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
+              f"{settings.rollouts.group} rollouts")  # fmt: skip
+
+        def keep(number: int, axes: Sequence[str], groups: Sequence[Group], gains: Tensor) -> None:
+            if config.keep_every and number % config.keep_every == 0:
+                keep_rollouts(run.rollouts / f"step-{number:05d}", axes, groups, gains)
+
+        learner = AlignLearner(
+            bundle, segments, settings, seed=config.seed, reward=rule_rewards(settings.rewards), voice=voice,
+            publish=lambda run: publish(learner, run, config), keep=keep,
+        )  # fmt: skip
+        loop = LoopConfig(
+            steps=settings.steps, log_every=1, validate_every=settings.steps, save_minutes=config.save_minutes
+        )
+        train(learner, run, loop)
+        last = run.rows()[-1]
+        print(f"{run.path / 'model'}: {', '.join(f'{k} {v:.4g}' for k, v in last.items() if v)}")
+        if config.json is not None:
+            write_json(config.json, last)
+    return 0
+
+
+def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
+    """A recipe by its name or file, with changes. Errors: UserError, no such recipe, or settings that cannot be."""
+    from duologue.base.config import from_dict, overridden, read_yaml
+    from duologue.base.typed import nearest
+    from duologue.train.align_settings import RECIPES, AlignSettings
+
+    if recipe in RECIPES:
+        return overridden(RECIPES[recipe](), changes)
+    path = Path(recipe)
+    if not path.is_file():
+        raise UserError("is neither a recipe nor a file", place=recipe, mend=nearest(recipe, RECIPES))
+    return overridden(from_dict(AlignSettings, read_yaml(path), place=str(path)), changes)
+
+
+def read_segments(folder: Path, axes: Sequence[str], bundle: Bundle) -> dict[str, list[Recorded]]:
+    """Segments by axis as tokens. Errors: UserError, no segments there, or none of an axis."""
+    from duologue.base.progress import track
+    from duologue.corpus.store import SegmentStore
+    from duologue.train.rollouts import record
+
+    store = SegmentStore(folder)
+    found: dict[str, list[Recorded]] = {}
+    for axis in axes:
+        segments = [store.segment(row) for row in store.rows(axis)]
+        if not segments:
+            mend = "mine a larger corpus, or leave the axis out: --set rollouts.axes=[...]"
+            raise UserError(f"holds no segments of the axis {axis}", place=folder, mend=mend)
+        parts = [segments[i : i + 8] for i in range(0, len(segments), 8)]
+        found[axis] = [recorded for part in track(parts, f"encoding {axis}") for recorded in record(bundle, part)]
+    return found
+
+
+def mined(name: str, folder: Path) -> Path:
+    """The folder of segments; those of the shipped corpus are mined into `folder` first, the same every time."""
+    from duologue.corpus.candidates import MiningConfig
+    from duologue.corpus.mine import read_corpus
+    from duologue.corpus.mining import mine
+    from duologue.corpus.sample import sample_folder
+
+    if name != SAMPLE:
+        return Path(name)
+    if not (folder / "index.parquet").is_file():
+        mine(read_corpus(sample_folder("train"), None), folder, MiningConfig())
+    return folder
+
+
+def publish(learner: AlignLearner, run: RunFolder, config: AlignConfig) -> None:
+    """Write the model as it is now, adapters merged, with what it was aligned by in its lineage."""
+    import copy
+    from dataclasses import replace
+
+    from duologue.engine.export import export
+    from duologue.engine.lineage import learned
+    from duologue.model.lora import fuse_lora
+
+    bundle = learner.bundle
+    lm = copy.deepcopy(bundle.lm)
+    fuse_lora(lm)
+    layers = learned(bundle.config.lineage, "Alignment by Duologue", f"{config.recipe} on {config.segments}", "unknown")
+    export(replace(bundle, lm=lm, config=replace(bundle.config, lineage=layers)), run.path / "model", force=True)

@@ -1,0 +1,61 @@
+"""`duologue align` end to end, and one line for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from duologue.audio.wave import read_audio
+from duologue.base.command import Group, Verb, run
+from duologue.base.files import read_json
+from duologue.base.metrics import read_rows
+from duologue.engine.bundle import load
+
+VERBS = Group("x", {"align": Verb("x", "duologue.train.align:main")})
+SMALL = [
+    "--model", "random:tiny@0", "--threads", "1", "--device", "cpu", "--keep-every", "1", "--set", "steps=2",
+    "rollouts.groups=2", "rollouts.group=2", "rollouts.slots=4", "update.rows=2",
+]  # fmt: skip
+
+
+def align(*arguments: object) -> int:
+    return run(VERBS, ["align", *map(str, arguments)], version="0")
+
+
+def test_the_shipped_corpus_aligns_a_model_that_then_loads(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert align("nano-demo", "-o", out, *SMALL, "rollouts.axes=[pause, interruption]", "--json", tmp_path / "x") == 0
+    rows = read_rows(out / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert {"loss", "kl", "entropy", "gradient", "pad_share", "repetition", "rollout_fps"} <= set(rows[0])
+    assert read_json(tmp_path / "x") == rows[-1]
+    model = load(out / "model", device="cpu")
+    assert model.config.lineage[-1].what == "Alignment by Duologue"
+    sounds = sorted((out / "rollouts" / "step-00000").glob("*.wav"))
+    assert sounds
+    assert read_audio(sounds[0]).channels == 2
+    told = read_json(sounds[0].with_suffix(".json"))
+    assert {"agent", "user", "events", "advantage"} <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nano-demoo"], "nano-demoo: is neither a recipe nor a file; did you mean nano-demo"),
+        (["nano-demo", "--set", "stepz=2"], "unknown field 'stepz'"),
+        (["nano-demo", "--set", "steps"], "'steps' sets nothing; use NAME=VALUE"),
+        (["nano-demo", "--set", "steps.more=1"], "'steps' in steps.more has no fields"),
+        (["nano-demo", "--set", "update.lora.rank=x"], "update.lora.rank: 'x' is not a whole number"),
+        (["nano-demo", "--set", "update.policy.low=[", "--model", "random:tiny"], "'[' is no value"),
+        (["nano-demo", "--segments", "nowhere", "--model", "random:tiny"], "nowhere: no segments here"),
+        (["nano-demo", "--model", "random:tiny", "--set", "rollouts.voice_prompt=x.wav"], "x.wav"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert align(*arguments, "-o", tmp_path / "run") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
