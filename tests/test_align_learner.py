@@ -8,18 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
+from duologue.axes.judge import Judge, JudgeConfig
+from duologue.base.endpoint import Endpoint, EndpointConfig
 from duologue.base.errors import UserError
 from duologue.base.runs import RunFolder
+from duologue.dialogue.segments import Segment
+from duologue.dialogue.timeline import Track, Word
 from duologue.engine.bundle import Bundle
 from duologue.engine.sampling import Sampling
 from duologue.model.likelihood import log_probs
 from duologue.model.lora import LoRAConfig
 from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.policy import PolicyConfig
-from duologue.train.align_learner import AlignLearner, Group, Rewarder, rule_rewards
+from duologue.train.align_learner import AlignLearner, Group, Rewarder, rewarder
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_settings import RECIPES, AlignSettings, RewardSettings, RolloutSettings, UpdateSettings
 from duologue.train.loop import LoopConfig, train
@@ -59,6 +64,12 @@ def learner(
             seen.append((number, axes, groups, gains))
 
     return AlignLearner(model, segments, how, seed=1, reward=reward, publish=lambda run: None, keep=keep)
+
+
+def heard(part: Segment) -> Segment:
+    """The same with the user's words."""
+    user = Track.of([(2.0, 3.5)], [Word("well", 2.0, 2.4), Word("yes", 3.0, 3.4)])
+    return replace(part, timeline=replace(part.timeline, user=user))
 
 
 def rollouts(model: Bundle, context_s: float = 0.6) -> list[Rollout]:
@@ -206,11 +217,32 @@ class TestStep:
 
     def test_the_axes_rules_reward_what_was_heard(self) -> None:
         group = rollouts(bundle())
-        found = rule_rewards(RewardSettings())("pause", group)
+        found = rewarder(RewardSettings())("pause", group)
         assert set(found) == {"pause"}
         for value, rollout in zip(found["pause"], group, strict=True):
             speech = rollout.scene.timeline.agent.clipped(rollout.scene.start, rollout.scene.end).speech
             assert value == -float(any(b - a > 1 for a, b in speech.tolist()))
+
+    def test_a_judge_grades_answers_and_its_outage_is_not_a_bad_grade(self) -> None:
+        down = True
+
+        def serve(request: httpx.Request) -> httpx.Response:
+            return (
+                httpx.Response(500) if down else httpx.Response(200, json={"choices": [{"message": {"content": "2"}}]})
+            )
+
+        where = EndpointConfig(url="http://judge.test", model="m", retries=0, breaker_failures=99)
+        judge = Judge(JudgeConfig(endpoint=where), Endpoint(where, transport=httpx.MockTransport(serve)))
+        model = bundle()
+        (recorded,) = record(model, [heard(segment())])
+        (group,) = Roller(model, 3).play([Episode(recorded, 0.0, DRAWN)])
+        both = rewarder(RewardSettings(), judge)
+        assert all(math.isnan(x) for x in both("turn_taking", group)["judge"])
+        down = False
+        found = both("turn_taking", group)
+        assert found["judge"] == [2.0] * 3
+        assert len(found["turn_taking"]) == 3
+        assert "judge" not in both("pause", group)
 
     def test_an_axis_without_segments_is_named(self) -> None:
         how = settings()

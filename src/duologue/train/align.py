@@ -66,12 +66,13 @@ def main(config: AlignConfig) -> int:
     """Align a model by reinforcement learning on segments of recorded conversations."""
     import torch
 
+    from duologue.axes.judge import Judge
     from duologue.base.compute import seed_everything
     from duologue.base.files import write_json
     from duologue.base.runs import RunFolder
     from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
-    from duologue.train.align_learner import AlignLearner, rule_rewards
+    from duologue.train.align_learner import AlignLearner, rewarder
     from duologue.train.loop import LoopConfig, train
     from duologue.train.rollout_files import keep_rollouts
 
@@ -81,6 +82,9 @@ def main(config: AlignConfig) -> int:
     seed_everything(config.seed)
     bundle = load(config.model, device=config.device, dtype=config.dtype)
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
+    judge = None if settings.rewards.judge is None else Judge(settings.rewards.judge)
+    if judge is not None:
+        judge.endpoint.check()
     free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every")
     with RunFolder.create(config.out, "align", config, resume=config.resume, free=free) as run:
         segments = read_segments(mined(config.segments, run.path / "segments"), settings.rollouts.axes, bundle)
@@ -93,7 +97,7 @@ def main(config: AlignConfig) -> int:
                 keep_rollouts(run.rollouts / f"step-{number:05d}", axes, groups, gains)
 
         learner = AlignLearner(
-            bundle, segments, settings, seed=config.seed, reward=rule_rewards(settings.rewards), voice=voice,
+            bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge), voice=voice,
             publish=lambda run: publish(learner, run, config), keep=keep,
         )  # fmt: skip
         loop = LoopConfig(

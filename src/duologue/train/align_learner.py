@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from duologue.axes import AXES
+from duologue.axes.judge import AXES as JUDGED
+from duologue.axes.judge import Judge
 from duologue.base.errors import UserError
 from duologue.engine.sampling import SEEDS, Sampling
 from duologue.model.lm import DuplexLM, Hidden
@@ -40,12 +42,16 @@ Rewarder: TypeAlias = Callable[[str, Group], Mapping[str, Sequence[float]]]
 """Named rewards of each rollout of a group of an axis; NaN: could not be scored."""
 
 
-def rule_rewards(settings: RewardSettings) -> Rewarder:
-    """The rewards of the axes' rules."""
+def rewarder(settings: RewardSettings, judge: Judge | None = None) -> Rewarder:
+    """The rewards of the axes' rules, and of a judge where the paper asks one."""
 
     def reward(axis: str, group: Group) -> dict[str, list[float]]:
-        each = [AXES[axis].reward(rollout.scene, getattr(settings, axis)) for rollout in group]
-        return {name: [found[name] for found in each] for name in each[0]}
+        scenes = [rollout.scene for rollout in group]
+        each = [AXES[axis].reward(scene, getattr(settings, axis)) for scene in scenes]
+        found = {name: [rewards[name] for rewards in each] for name in each[0]}
+        if judge is not None and axis in JUDGED:
+            found["judge"] = judge.score(scenes)
+        return found
 
     return reward
 

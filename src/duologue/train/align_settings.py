@@ -9,6 +9,7 @@ from types import MappingProxyType
 from duologue.axes import AXES
 from duologue.axes.backchannel import BackchannelReward
 from duologue.axes.interruption import InterruptionReward
+from duologue.axes.judge import JudgeConfig
 from duologue.axes.pause import PauseReward
 from duologue.axes.turn_taking import TurnTakingReward
 from duologue.base.errors import UserError
@@ -79,6 +80,8 @@ class RewardSettings:
     """R_bc."""
     interruption: InterruptionReward = field(default_factory=InterruptionReward)
     """R_int."""
+    judge: JudgeConfig | None = None
+    """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; null: nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
