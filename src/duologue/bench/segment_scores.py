@@ -1,0 +1,127 @@
+"""How a model takes part in segments, and what changed between two models on the same segments and draws.
+
+Both are played with equal prompts, settings and seeds. A metric's difference is the mean over segments of after minus
+before; its 95 % interval comes from a bootstrap over segments, whose repeats are averaged first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from duologue.axes import AXES
+from duologue.bench.nano_words import mean_interval
+from duologue.engine.sampling import Sampling
+from duologue.train.align_settings import RewardSettings
+from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
+
+SEEDS_APART = 1_000_003
+"""Between the seeds of two segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One rollout of one segment."""
+
+    axis: str
+    segment: str
+    repeat: int
+    values: Mapping[str, float]
+    """By metric: `reward_NAME`, and `AXIS_MEASURE`; NaN where there is none."""
+
+
+class Difference(NamedTuple):
+    """A metric before and after, over the segments in which both are known."""
+
+    before: float
+    after: float
+    mean: float
+    """Of after minus before."""
+    low: float
+    high: float
+    """The 95 % interval of it; NaN for fewer than two segments."""
+    segments: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+def score_segments(
+    roller: Roller, segments: Mapping[str, Sequence[Recorded]], sampling: Sampling, rewards: RewardSettings, *,
+    repeats: int = 1, context_s: float = 0.0, seed: int = 0, on_rollout: Callable[[str, Rollout], None] | None = None,
+) -> list[Scored]:  # fmt: skip
+    """Play every segment `repeats` times and score it on its axis.
+
+    Args:
+        roller: with the model.
+        segments: by axis.
+        sampling: settings; seeds follow from `seed`, the segment's place and the repeat.
+        rewards: what is rewarded.
+        repeats: rollouts of each segment.
+        context_s: how much of the recording before a segment is given.
+        seed: of all draws.
+        on_rollout: is given each axis and rollout, as to keep some.
+    """
+    found: list[Scored] = []
+    for axis, recorded in segments.items():
+        episodes = [
+            (r, k, Episode(r, context_s, (_seeded(sampling, seed, place, k),)))
+            for place, r in enumerate(recorded) for k in range(repeats)
+        ]  # fmt: skip
+        for first in range(0, len(episodes), roller.slots):
+            some = episodes[first : first + roller.slots]
+            for (r, k, _), (rollout,) in zip(some, roller.play([e for _, _, e in some]), strict=True):
+                if on_rollout is not None:
+                    on_rollout(axis, rollout)
+                found.append(Scored(axis, r.segment.id, k, measured(axis, rollout, rewards)))
+    return found
+
+
+def measured(axis: str, rollout: Rollout, rewards: RewardSettings) -> dict[str, float]:
+    """All metrics of a rollout on its axis."""
+    how = getattr(rewards, axis)
+    earned = {f"reward_{name}": value for name, value in AXES[axis].reward(rollout.scene, how).items()}
+    seen = {f"{axis}_{name}": value for name, value in AXES[axis].measure(rollout.scene, how).items()}
+    return earned | seen
+
+
+def differences(before: Iterable[Scored], after: Iterable[Scored]) -> dict[str, Difference]:
+    """What changed, metric by metric, in the segments that both have."""
+    one, two = _means(before), _means(after)
+    found = {}
+    for metric in dict.fromkeys((*one, *two)):
+        a, b = one.get(metric, {}), two.get(metric, {})
+        shared = [key for key in a if key in b]
+        if not shared:
+            continue
+        changes = [b[key] - a[key] for key in shared]
+        low, high = mean_interval(changes) or (math.nan, math.nan)
+        was, now = (float(np.mean([x[key] for key in shared])) for x in (a, b))
+        found[metric] = Difference(was, now, float(np.mean(changes)), low, high, len(shared))
+    return found
+
+
+def summary(scored: Iterable[Scored]) -> dict[str, float]:
+    """The mean of each metric over the segments in which it is known."""
+    return {metric: float(np.mean(list(values.values()))) for metric, values in _means(scored).items()}
+
+
+def _means(scored: Iterable[Scored]) -> dict[str, dict[tuple[str, str], float]]:
+    """For each metric, the mean over repeats in each segment."""
+    kept: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for one in scored:
+        for metric, value in one.values.items():
+            if not math.isnan(value):
+                kept.setdefault(metric, {}).setdefault((one.axis, one.segment), []).append(value)
+    return {metric: {key: float(np.mean(x)) for key, x in values.items()} for metric, values in kept.items()}
+
+
+def _seeded(sampling: Sampling, seed: int, place: int, repeat: int) -> Sampling:
+    at = (seed * 7919 + place * SEEDS_APART + repeat) % 2**31
+    return replace(sampling, text_seed=at, audio_seed=at)
