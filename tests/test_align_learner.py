@@ -23,10 +23,18 @@ from duologue.engine.sampling import Sampling
 from duologue.model.likelihood import log_probs
 from duologue.model.lora import LoRAConfig
 from duologue.rl.advantages import AdvantageConfig
+from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_learner import AlignLearner, Group, Rewarder, rewarder
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
-from duologue.train.align_settings import RECIPES, AlignSettings, RewardSettings, RolloutSettings, UpdateSettings
+from duologue.train.align_settings import (
+    RECIPES,
+    AlignSettings,
+    ImitationSettings,
+    RewardSettings,
+    RolloutSettings,
+    UpdateSettings,
+)
 from duologue.train.loop import LoopConfig, train
 from duologue.train.optimizers import OptimizerConfig
 from duologue.train.rollouts import Episode, Roller, Rollout, record
@@ -194,6 +202,21 @@ class TestStep:
                 assert torch.equal(p, frozen[name]), name
         assert any(float(p.detach().abs().sum()) > 0 for name, p in one.model.named_parameters() if "lora_B" in name)
 
+    def test_imitation_makes_what_the_human_did_likelier(self) -> None:
+        """With lambda 0 nothing but the human counts, on every stream; with lambda 1 the human is not looked at."""
+        one = learner(settings(imitation=ImitationSettings(share=1.0), kl=KLConfig(beta=0)))
+        first, last = (one.step(n)["imitation"] for n in range(2))
+        assert last < first
+        assert "imitation" not in learner(settings(imitation=ImitationSettings(share=0.0))).step(0)
+
+    def test_the_gate_opens_with_good_rewards_that_differ(self) -> None:
+        how = settings(imitation=ImitationSettings(gate=GateConfig(low=0, high=2), reward="judge"))
+        good = learner(how, lambda axis, group: {"judge": [2.0, 0.0, 2.0, 0.0][: len(group)]})
+        assert good.step(0)["lambda"] > 0.7
+        bad = learner(how, lambda axis, group: {"judge": [0.1, 0.0, 0.1, 0.0][: len(group)]})
+        assert bad.step(0)["lambda"] < 0.1
+        assert learner(how).step(0)["lambda"] == 0  # no such reward
+
     def test_what_cannot_be_scored_is_left_out_and_counted(self) -> None:
         seen: list[Any] = []
 
@@ -256,14 +279,12 @@ def rows_of(run: RunFolder) -> list[Mapping[str, Any]]:
     return [{k: v for k, v in row.items() if k not in timed} for row in run.rows()]
 
 
-@pytest.mark.parametrize("lora", [None, LoRAConfig(rank=4)])
-def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, lora: LoRAConfig | None) -> None:
-    how, loop = settings(4, lora=lora), LoopConfig(steps=4, log_every=1, save_minutes=0.0)
-
-    def make(one: AlignLearner) -> AlignLearner:
-        torch.manual_seed(5)  # adapters begin at random
-        return one
-
+@pytest.mark.parametrize(
+    "more", [{}, {"lora": LoRAConfig(rank=4)}, {"imitation": ImitationSettings(reward="quiet")}], ids=str
+)
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, more: dict[str, Any]) -> None:
+    how, loop = settings(4, **more), LoopConfig(steps=4, log_every=1, save_minutes=0.0)
+    # Adapters begin at random.
     torch.manual_seed(5)
     with RunFolder.create(tmp_path / "whole", "align", how) as whole:
         train(learner(how), whole, loop)

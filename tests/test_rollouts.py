@@ -117,6 +117,23 @@ def test_the_human_is_heard_in_the_context_and_not_after_it() -> None:
     assert (alone.scene.timeline.agent.speech[:, 0] >= 1.9).all()
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("prompt", ["", "be kind"])
+def test_a_demonstration_is_what_a_context_of_the_same_stretch_would_be(lag: int, prompt: str) -> None:
+    model = bundle(lag)
+    (recorded,) = record(model, [segment(1.0, 4.0)])
+    (longer,) = record(model, [segment(4.0, 4.5)])
+    roller = Roller(model, 1, text_prompt=prompt)
+    codes, told = roller.demonstration(recorded)
+    ((rollout,),) = roller.play([Episode(longer, 9.0, DRAWN[:1])])  # all 4 s are its context
+    same = int((~rollout.scored).sum()) - 1  # the user's frame beside the last one comes with the first call
+    assert codes.shape[1] == same + 1
+    if not prompt:  # with one, the recordings differ by nothing either
+        assert int(told.sum()) == codes.shape[1] - (12 - 2)
+    assert torch.equal(codes[:9, :same], rollout.codes[:9, :same])
+    assert torch.equal(codes[9:, : same - 1], rollout.codes[9:, : same - 1])
+
+
 def test_what_cannot_be_played_is_refused() -> None:
     model = bundle()
     with pytest.raises(UserError, match="embeddings"):

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from duologue.axes import AXES
 from duologue.axes.judge import AXES as JUDGED
 from duologue.axes.judge import Judge
 from duologue.base.errors import UserError
 from duologue.engine.sampling import SEEDS, Sampling
-from duologue.model.lm import DuplexLM, Hidden
+from duologue.model.lm import ABSENT, DuplexLM, Hidden
 from duologue.model.lora import add_lora, without_lora
 from duologue.rl.advantages import advantages
+from duologue.rl.gates import gate
 from duologue.train.align_loss import Reference, Rows, pack, rollout_loss, scores
-from duologue.train.align_settings import AlignSettings, RewardSettings, RolloutSettings
+from duologue.train.align_settings import AlignSettings, ImitationSettings, RewardSettings, RolloutSettings
+from duologue.train.lm_loss import losses
 from duologue.train.loop import rate_at
 from duologue.train.optimizers import Optimizers
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
@@ -94,6 +97,7 @@ class AlignLearner:
         self._reference = reference_of(self.model, adapters=how.lora is not None) if how.kl.beta else None
         self.optimizers = Optimizers(self.model, how.optimizer)
         self.model.eval()
+        self._share: float | None = None  # lambda of the step before
         rolled = settings.rollouts
         self.roller = Roller(  # after adapters are in place
             bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=frames
@@ -103,13 +107,13 @@ class AlignLearner:
         """One batch of rollouts, and its updates."""
         begun = time.perf_counter()
         rng = np.random.default_rng([self.seed, number])
-        axes, groups = self._roll(rng, number)
+        axes, groups, shown = self._roll(rng, number)
         rolled = time.perf_counter()
         gains, row = self._judge(axes, groups)
         if self._keep is not None:
             self._keep(number, axes, groups, gains)
         row |= told(groups, self.model)
-        row |= self._update(number, groups, gains)
+        row |= self._update(number, groups, gains, shown)
         frames = sum(int(r.scored.sum()) for group in groups for r in group)
         done = time.perf_counter()
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
@@ -117,11 +121,12 @@ class AlignLearner:
     def state(self) -> dict[str, Any]:
         learned = {name for name, p in self.model.named_parameters() if p.requires_grad}
         kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
-        return {"model": kept, "optimizers": self.optimizers.state()}
+        return {"model": kept, "optimizers": self.optimizers.state(), "share": self._share}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"], strict=False)
         self.optimizers.restore(state["optimizers"])
+        self._share = state["share"]
 
     def validate(self) -> Mapping[str, float]:
         """Nothing: `duologue align` measures before and after on segments of its own."""
@@ -131,7 +136,7 @@ class AlignLearner:
         """Write the model."""
         self._publish(run)
 
-    def _roll(self, rng: np.random.Generator, number: int) -> tuple[list[str], list[Group]]:
+    def _roll(self, rng: np.random.Generator, number: int) -> tuple[list[str], list[Group], list[Recorded]]:
         """Draw segments and settings, and play them, as many groups at once as there are slots for."""
         how = self.settings.rollouts
         axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
@@ -140,7 +145,7 @@ class AlignLearner:
         groups: list[Group] = []
         for first in range(0, how.groups, at_once):
             groups += self.roller.play(episodes[first : first + at_once])
-        return axes, groups
+        return axes, groups, [episode.recorded for episode in episodes]
 
     def _episode(self, axis: str, number: int, rng: np.random.Generator) -> Episode:
         how, found = self.settings.rollouts, self.segments[axis]
@@ -156,7 +161,7 @@ class AlignLearner:
     def _judge(self, axes: Sequence[str], groups: Sequence[Group]) -> tuple[Tensor, dict[str, float]]:
         """Advantages [groups, G], and what is to be logged: means, spreads, groups and rollouts that say nothing."""
         how, row = self.settings.update.advantage, {}
-        gains = torch.zeros(len(groups), len(groups[0]))
+        gains, gated = torch.zeros(len(groups), len(groups[0])), []
         flat = unscored = 0
         for axis in dict.fromkeys(axes):
             places = [i for i, name in enumerate(axes) if name == axis]
@@ -165,14 +170,24 @@ class AlignLearner:
             result = advantages(rewards, how)
             gains[places] = result.values
             flat, unscored = flat + sum(result.flat.values()), unscored + sum(result.unscored.values())
+            if self.settings.update.imitation is not None and self.settings.update.imitation.reward in rewards:
+                gated.append(rewards[self.settings.update.imitation.reward])
             for name, values in rewards.items():
                 known = values[~values.isnan()]
                 if len(known):
                     row[f"reward_{name}"] = float(known.mean())
                     row[f"spread_{name}"] = float(np.nanmean(np.nanstd(values.numpy(), axis=1)))
+        imitation = self.settings.update.imitation
+        if imitation is not None:
+            known = torch.cat(gated) if gated else torch.zeros(0, 1)
+            fixed = None if imitation.share is None else 1 - imitation.share
+            self._share = gate(known, self._share, imitation.gate) if fixed is None else fixed
+            row["lambda"] = self._share
         return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
 
-    def _update(self, number: int, groups: Sequence[Group], gains: Tensor) -> dict[str, float]:
+    def _update(
+        self, number: int, groups: Sequence[Group], gains: Tensor, shown: Sequence[Recorded]
+    ) -> dict[str, float]:
         """The optimiser steps of a batch; the rollouts' log-probabilities are taken before the first."""
         how = self.settings.update
         parts = [[(i, j) for i in range(len(groups)) for j in range(p, len(groups[i]), how.updates)]
@@ -196,21 +211,37 @@ class AlignLearner:
                 )  # fmt: skip
                 loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
                 share = int(rows.mask.sum()) / max(total, 1)
-                if how.policy.aggregate != "constant":
-                    (share * loss.loss).backward()  # type: ignore[no-untyped-call]
-                else:
-                    loss.loss.backward()  # type: ignore[no-untyped-call]
+                weight = (1.0 if how.policy.aggregate == "constant" else share) * (
+                    1.0 if self._share is None else self._share
+                )
+                (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
                 for name, value in (
                     ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy),
                     ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
                 ):  # fmt: skip
                     sums[name] = sums.get(name, 0.0) + share * float(value.detach()) / how.updates
+            if how.imitation is not None and self._share is not None and self._share < 1:
+                imitated = self._imitate(shown, how.imitation, 1 - self._share)
+                sums["imitation"] = sums.get("imitation", 0.0) + imitated / how.updates
             whole = self.settings.steps * how.updates
             rate = rate_at(number * how.updates + p, whole, o.warmup, o.flat, o.end, o.shape)
             sums["gradient"] = sums.get("gradient", 0.0) + float(self.optimizers.step(rate)) / how.updates
         if before is not None:
             sums["change"] = change(before, self._learned())
         return sums | {"rate": o.rate * rate}
+
+    def _imitate(self, shown: Sequence[Recorded], how: ImitationSettings, weight: float) -> float:
+        """Add the gradient of what the humans did in these segments, times `weight`; returns the loss."""
+        total, rows = 0.0, self.settings.update.rows
+        for first in range(0, len(shown), rows):
+            some = [self.roller.demonstration(recorded) for recorded in shown[first : first + rows]]
+            codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)
+            learn = pad_sequence([mask for _, mask in some], batch_first=True)
+            found = losses(self.model, codes.to(self.device), learn.to(self.device), how.weights)
+            share = len(some) / len(shown)
+            (weight * share * found.total).backward()  # type: ignore[no-untyped-call]
+            total += share * float(found.total.detach())
+        return total
 
     def _learned(self) -> list[Tensor]:
         return [p for p in self.model.parameters() if p.requires_grad]

@@ -16,8 +16,10 @@ from duologue.base.errors import UserError
 from duologue.model.lora import LoRAConfig
 from duologue.rl.actions import Projection
 from duologue.rl.advantages import AdvantageConfig
+from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_loss import KLConfig, Tokens
+from duologue.train.lm_loss import Weights
 from duologue.train.optimizers import OptimizerConfig
 
 
@@ -85,6 +87,25 @@ class RewardSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImitationSettings:
+    """Learning from what the human did in the same segments, beside the rewards (WavAlign, arXiv 2604.14932): a step's
+    loss is lambda times that of the rewards and 1 - lambda times the cross-entropy of all of the human's tokens."""
+
+    share: float | None = None
+    """1 - lambda, fixed; null: the gate decides at every step."""
+    gate: GateConfig = field(default_factory=lambda: GateConfig(low=0.0, high=2.0))
+    """Lambda from a reward and its range."""
+    reward: str = "judge"
+    """Which reward opens the gate; groups without it do not count."""
+    weights: Weights = field(default_factory=Weights)
+    """What counts how much in the cross-entropy."""
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise UserError(f"{self.share} is no share", place="update.imitation.share", mend="use 0 to 1, or null")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSettings:
     """How a step's rollouts change the model. The defaults are those of arXiv 2606.11167."""
 
@@ -108,6 +129,8 @@ class UpdateSettings:
         )
     )
     """How weights move."""
+    imitation: ImitationSettings | None = None
+    """Learn from the human too; null: from rewards alone."""
     lora: LoRAConfig | None = None
     """Learn adapters instead of all weights; the reference is then the model without them."""
     recompute: bool = False
@@ -165,6 +188,19 @@ def aspirin() -> AlignSettings:
     return AlignSettings(rollouts=RolloutSettings(group=2, lead_s=3.0), update=update)
 
 
+def wavalign() -> AlignSettings:
+    """WavAlign (arXiv 2604.14932, official code): groups of 4, one update, rewards on the text's tokens, and imitation
+    of all tokens as the gate says. Its judge scores answers from 1 to 5 and was not for full-duplex models: here the
+    gate takes the axes' judge, from 0 to 2; without one lambda is 0, and imitation.share fixes it."""
+    optimizer = OptimizerConfig(
+        kind="adamw", rate=1e-6, warmup=20, flat=0.0, end=0.0, shape="cosine", decay=0.01, clip=1.2
+    )
+    update = UpdateSettings(
+        updates=1, kl=KLConfig(beta=0.001, estimator="k3"), optimizer=optimizer, imitation=ImitationSettings()
+    )
+    return AlignSettings(steps=2000, rollouts=RolloutSettings(groups=4, group=4), update=update)
+
+
 def nano_demo() -> AlignSettings:
     """For the small model that comes with the package, on two CPU cores."""
     optimizer = OptimizerConfig(kind="adamw", rate=1e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
@@ -182,6 +218,7 @@ RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
     "kyutai-2606.11167": kyutai,
     "kyutai-lora": kyutai_lora,
     "aspirin": aspirin,
+    "wavalign": wavalign,
     "nano-demo": nano_demo,
 })  # fmt: skip
 """Settings by name."""

@@ -30,6 +30,7 @@ from duologue.engine.bundle import Bundle
 from duologue.engine.engine import Engine, EngineState
 from duologue.engine.prompts import Prompter, Voice, tones
 from duologue.engine.sampling import Sampling
+from duologue.model.config import LMConfig
 from duologue.model.words import TextLayout, lay_words, words
 
 DECODED = 32
@@ -145,6 +146,16 @@ class Roller:
         made = iter([self._made(*each) for each in zip(takes, sampling, sounds, speech, strict=True)])
         return [[next(made) for _ in episode.sampling] for episode in episodes]
 
+    def demonstration(self, recorded: Recorded) -> tuple[Tensor, Tensor]:
+        """What the human did in the segment as the model would have lived it: codes [K, T] from the prompt's first
+        frame on, and which frames [T] lie in the segment. Words nobody knows are -1."""
+        segment, frames = recorded.segment, recorded.user.shape[1]
+        start, end = int(segment.start * self._rate), min(math.ceil(segment.end * self._rate), frames)
+        prompt = self._prompter.codes(self._prompt, self._voice)
+        codes = lived(self.bundle.lm.config, recorded, 0, end - self._late, self._late)
+        told = torch.arange(prompt.shape[1] + codes.shape[1]) >= prompt.shape[1] + max(start - self._late, 0)
+        return torch.cat((prompt, codes), 1), told
+
     def _begin(self, state: EngineState, episode: Episode, slot: int) -> list[_Take]:
         """Fill the slots of an episode from `slot` on with what comes before it."""
         c, recorded = self.bundle.lm.config, episode.recorded
@@ -157,10 +168,7 @@ class Roller:
         prompt = self._prompter.codes(self._prompt, self._voice)
         count = start - begin - self._late
         if count > 0:
-            ahead, later = slice(begin + self._late, start), slice(begin + c.user_lag, begin + c.user_lag + count)
-            before = torch.cat((recorded.agent[:, ahead], recorded.user[:, later]))
-            rest = before.new_full((1 + c.n_q - len(before), count), -1)
-            context = torch.cat((before, rest))
+            context = lived(self.bundle.lm.config, recorded, begin, count, self._late)
             self._engine.prefill(state, [slot], context[None])
             lead, first = 0, begin + count
         else:
@@ -236,6 +244,15 @@ class Roller:
             agent_audio=_placed(sound, since, segment.end, self._codec.sample_rate),
         )  # fmt: skip
         return Rollout(take.codes, scored, scene, sampling)
+
+
+def lived(config: LMConfig, recorded: Recorded, begin: int, frames: int, late: int) -> Tensor:
+    """A recording as the model would have lived it, codes [K, frames] for `forward`: beside the user's frame that came
+    with a call lies what that call would have written to be heard `late` frames later."""
+    ahead = slice(begin + late, begin + late + frames)
+    came = slice(begin + config.user_lag, begin + config.user_lag + frames)
+    both = torch.cat((recorded.agent[:, ahead], recorded.user[:, came]))
+    return torch.cat((both, both.new_full((1 + config.n_q - len(both), both.shape[1]), -1)))
 
 
 @dataclass(slots=True)
