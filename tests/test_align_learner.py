@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from duologue.train.align_settings import (
 )
 from duologue.train.loop import LoopConfig, train
 from duologue.train.optimizers import OptimizerConfig
+from duologue.train.rollout_batches import Batch, load_batch, save_batch
 from duologue.train.rollouts import Episode, Roller, Rollout, record
 from test_rollouts import DRAWN, bundle, segment
 
@@ -62,16 +63,17 @@ def quiet(axis: str, group: Group) -> dict[str, list[float]]:
 
 
 def learner(
-    how: AlignSettings, reward: Rewarder = quiet, model: Bundle | None = None, seen: list[Any] | None = None
-) -> AlignLearner:
+    how: AlignSettings, reward: Rewarder = quiet, model: Bundle | None = None, seen: list[Any] | None = None,
+    replay: Callable[[int], Batch] | None = None,
+) -> AlignLearner:  # fmt: skip
     model = model or bundle()
     segments = {"pause": record(model, [segment(1.0, 2.0), segment(1.0, 2.4, "t")])}
 
-    def keep(number: int, axes: Sequence[str], groups: Sequence[Group], gains: torch.Tensor) -> None:
+    def keep(number: int, batch: Batch, gains: torch.Tensor) -> None:
         if seen is not None:
-            seen.append((number, axes, groups, gains))
+            seen.append((batch, gains))
 
-    return AlignLearner(model, segments, how, seed=1, reward=reward, publish=lambda run: None, keep=keep)
+    return AlignLearner(model, segments, how, seed=1, reward=reward, publish=lambda run: None, keep=keep, replay=replay)
 
 
 def heard(part: Segment) -> Segment:
@@ -167,7 +169,8 @@ class TestStep:
         one = learner(settings(updates=1, rows=8), seen=seen)
         before = {name: p.detach().clone() for name, p in one.model.named_parameters()}
         row = one.step(0)
-        ((_, _, groups, gains),) = seen
+        ((batch, gains),) = seen
+        groups = batch.groups
         changed = {name for name, p in one.model.named_parameters() if not torch.equal(p, before[name])}
         assert {"text_linear.weight", "transformer.layers.0.self_attn.in_projs.0.weight"} <= changed
         assert not any(name.startswith(("depformer", "linears")) for name in changed)
@@ -224,7 +227,7 @@ class TestStep:
             return {"judge": [math.nan, *(float(i) for i in range(1, len(group)))], "flat": [0.0] * len(group)}
 
         row = learner(settings(), reward, seen=seen).step(0)
-        gains = seen[0][3]
+        gains = seen[0][1]
         assert row["unscored"] == 2
         assert row["flat_groups"] == 2
         assert row["reward_judge"] == 2
@@ -266,6 +269,26 @@ class TestStep:
         assert found["judge"] == [2.0] * 3
         assert len(found["turn_taking"]) == 3
         assert "judge" not in both("pause", group)
+
+    def test_kept_rollouts_replayed_give_the_same_update(self, tmp_path: Path) -> None:
+        seen: list[Any] = []
+
+        def reward(axis: str, group: Group) -> dict[str, list[float]]:
+            return quiet(axis, group) | {"other": [math.nan, 1.0, 2.0, 3.0]}
+
+        rolled = learner(settings(), reward, seen=seen)
+        first = dict(rolled.step(0))
+        save_batch(tmp_path / "batch.safetensors", seen[0][0])
+        again = learner(settings(), reward, replay=lambda number: load_batch(tmp_path / "batch.safetensors"))
+        second = dict(again.step(0))
+        for row in (first, second):
+            del row["rollout_fps"], row["update_fps"]
+        assert first == second
+        for a, b in zip(rolled.model.parameters(), again.model.parameters(), strict=True):
+            assert torch.equal(a, b)
+        (tmp_path / "batch.safetensors").write_bytes(b"x")
+        with pytest.raises(UserError, match="holds no rollouts"):
+            load_batch(tmp_path / "batch.safetensors")
 
     def test_an_axis_without_segments_is_named(self) -> None:
         how = settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from duologue.base.runs import RunFolder
     from duologue.engine.bundle import Bundle
-    from duologue.train.align_learner import AlignLearner, Group
+    from duologue.train.align_learner import AlignLearner
     from duologue.train.align_settings import AlignSettings
+    from duologue.train.rollout_batches import Batch
     from duologue.train.rollouts import Recorded
 
+BATCH = "batch.safetensors"
 SAMPLE = "sample"
 """The segments of the corpus that comes with the package."""
 
@@ -46,6 +48,11 @@ class AlignConfig:
     """Settings that differ from the recipe's: NAME=VALUE, such as steps=10 or update.optimizer.rate=1e-5."""
     keep_every: int = 10
     """Steps between two whose best and worst rollouts are kept as sound; 0: none are."""
+    keep_tokens: bool = False
+    """Keep the tokens and rewards of all rollouts, 0.1 MB a minute of talk: what --replay takes."""
+    replay: Path | None = None
+    """A run whose kept rollouts are learned from again, in order, instead of new ones: for updates alone, and for
+    learning offline."""
     save_minutes: float = 10.0
     """Between two checkpoints."""
     seed: int = 0
@@ -74,6 +81,7 @@ def main(config: AlignConfig) -> int:
     from duologue.engine.bundle import load
     from duologue.train.align_learner import AlignLearner, rewarder
     from duologue.train.loop import LoopConfig, train
+    from duologue.train.rollout_batches import save_batch
     from duologue.train.rollout_files import keep_rollouts
 
     settings = read_settings(config.recipe, config.set)
@@ -87,18 +95,24 @@ def main(config: AlignConfig) -> int:
         judge.endpoint.check()
     free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every")
     with RunFolder.create(config.out, "align", config, resume=config.resume, free=free) as run:
-        segments = read_segments(mined(config.segments, run.path / "segments"), settings.rollouts.axes, bundle)
+        segments: dict[str, list[Recorded]] = {}
+        if config.replay is None:
+            folder = mined(config.segments, run.path / "segments")
+            segments = read_segments(folder, settings.rollouts.axes, bundle)
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
 
-        def keep(number: int, axes: Sequence[str], groups: Sequence[Group], gains: Tensor) -> None:
-            if config.keep_every and number % config.keep_every == 0:
-                keep_rollouts(run.rollouts / f"step-{number:05d}", axes, groups, gains)
+        def keep(number: int, batch: Batch, gains: Tensor) -> None:
+            folder = run.rollouts / f"step-{number:05d}"
+            if config.keep_tokens:
+                save_batch(folder / BATCH, batch)
+            if config.keep_every and number % config.keep_every == 0 and config.replay is None:
+                keep_rollouts(folder, batch, gains)
 
         learner = AlignLearner(
             bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge), voice=voice,
-            publish=lambda run: publish(learner, run, config), keep=keep,
+            publish=lambda run: publish(learner, run, config), keep=keep, replay=replay_of(config.replay),
         )  # fmt: skip
         loop = LoopConfig(
             steps=settings.steps, log_every=1, validate_every=settings.steps, save_minutes=config.save_minutes
@@ -155,6 +169,19 @@ def mined(name: str, folder: Path) -> Path:
     if not (folder / "index.parquet").is_file():
         mine(read_corpus(sample_folder("train"), None), folder, MiningConfig())
     return folder
+
+
+def replay_of(run: Path | None) -> Callable[[int], Batch] | None:
+    """The batches that a run kept, by step, over and over. Errors: UserError, it kept none."""
+    from duologue.train.rollout_batches import load_batch
+
+    if run is None:
+        return None
+    files = sorted(run.glob(f"rollouts/step-*/{BATCH}"))
+    if not files:
+        mend = "name the folder of a run of duologue align --keep-tokens"
+        raise UserError("keeps no rollouts", place=run, mend=mend)
+    return lambda number: load_batch(files[number % len(files)])
 
 
 def publish(learner: AlignLearner, run: RunFolder, config: AlignConfig) -> None:

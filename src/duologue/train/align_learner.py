@@ -33,6 +33,7 @@ from duologue.train.align_settings import AlignSettings, ImitationSettings, Rewa
 from duologue.train.lm_loss import losses
 from duologue.train.loop import rate_at
 from duologue.train.optimizers import Optimizers
+from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class AlignLearner:
         seed: of what is drawn.
         reward: what is good.
         publish: writes the model into the run's folder.
-        keep: is given each step's number, axes, groups and advantages, as to write some of them down.
+        keep: is given each step's number, batch and advantages, as to write some of it down.
+        replay: the batch of each step, drawn before, instead of rollouts.
 
     Raises:
         UserError: an axis without segments.
@@ -80,14 +82,18 @@ class AlignLearner:
     def __init__(
         self, bundle: Bundle, segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, *, seed: int,
         reward: Rewarder, publish: Callable[[RunFolder], None], voice: Voice | None = None, frames: int | None = None,
-        keep: Callable[[int, Sequence[str], Sequence[Group], Tensor], None] | None = None,
+        keep: Callable[[int, Batch, Tensor], None] | None = None,
+        replay: Callable[[int], Batch] | None = None,
     ) -> None:  # fmt: skip
-        for axis in settings.rollouts.axes:
+        if replay is not None and settings.update.imitation is not None:
+            mend = "leave out --replay, or imitation"
+            raise UserError("has no recordings to imitate", place="--replay", mend=mend)
+        for axis in settings.rollouts.axes if replay is None else ():
             if not segments.get(axis):
                 mend = "mine a larger corpus, or leave the axis out of rollouts.axes"
                 raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
         self.bundle, self.segments, self.settings = bundle, segments, settings
-        self.seed, self._reward, self._publish, self._keep = seed, reward, publish, keep
+        self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
         self.device = self.model.text_linear.weight.device
         self.model.requires_grad_(True)
@@ -107,14 +113,14 @@ class AlignLearner:
         """One batch of rollouts, and its updates."""
         begun = time.perf_counter()
         rng = np.random.default_rng([self.seed, number])
-        axes, groups, shown = self._roll(rng, number)
+        batch, shown = (self._replay(number), []) if self._replay is not None else self._roll(rng, number)
         rolled = time.perf_counter()
-        gains, row = self._judge(axes, groups)
+        gains, row = self._judge(batch)
         if self._keep is not None:
-            self._keep(number, axes, groups, gains)
-        row |= told(groups, self.model)
-        row |= self._update(number, groups, gains, shown)
-        frames = sum(int(r.scored.sum()) for group in groups for r in group)
+            self._keep(number, batch, gains)
+        row |= told(batch.groups, self.model)
+        row |= self._update(number, batch.groups, gains, shown)
+        frames = sum(int(r.scored.sum()) for group in batch.groups for r in group)
         done = time.perf_counter()
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
 
@@ -136,16 +142,18 @@ class AlignLearner:
         """Write the model."""
         self._publish(run)
 
-    def _roll(self, rng: np.random.Generator, number: int) -> tuple[list[str], list[Group], list[Recorded]]:
-        """Draw segments and settings, and play them, as many groups at once as there are slots for."""
+    def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
+        """Draw segments and settings, play them, as many groups at once as there are slots for, and reward them."""
         how = self.settings.rollouts
         axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
         episodes = [self._episode(axis, number, rng) for axis in axes]
         at_once = how.slots // how.group
-        groups: list[Group] = []
+        groups: list[list[Rollout]] = []
         for first in range(0, how.groups, at_once):
             groups += self.roller.play(episodes[first : first + at_once])
-        return axes, groups, [episode.recorded for episode in episodes]
+        rewards = [self._reward(axis, group) for axis, group in zip(axes, groups, strict=True)]
+        batch = Batch(tuple(axes), tuple(tuple(group) for group in groups), tuple(rewards))
+        return batch, [episode.recorded for episode in episodes]
 
     def _episode(self, axis: str, number: int, rng: np.random.Generator) -> Episode:
         how, found = self.settings.rollouts, self.segments[axis]
@@ -158,14 +166,14 @@ class AlignLearner:
         each = tuple(replace(base, text_seed=a, audio_seed=b) for a, b in seeds)
         return Episode(recorded, context, each)
 
-    def _judge(self, axes: Sequence[str], groups: Sequence[Group]) -> tuple[Tensor, dict[str, float]]:
+    def _judge(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Advantages [groups, G], and what is to be logged: means, spreads, groups and rollouts that say nothing."""
         how, row = self.settings.update.advantage, {}
-        gains, gated = torch.zeros(len(groups), len(groups[0])), []
+        gains, gated = torch.zeros(len(batch.groups), len(batch.groups[0])), []
         flat = unscored = 0
-        for axis in dict.fromkeys(axes):
-            places = [i for i, name in enumerate(axes) if name == axis]
-            each = [self._reward(axis, groups[i]) for i in places]
+        for axis in dict.fromkeys(batch.axes):
+            places = [i for i, name in enumerate(batch.axes) if name == axis]
+            each = [batch.rewards[i] for i in places]
             rewards = {name: torch.tensor([found[name] for found in each]) for name in each[0]}
             result = advantages(rewards, how)
             gains[places] = result.values
@@ -176,7 +184,8 @@ class AlignLearner:
                 known = values[~values.isnan()]
                 if len(known):
                     row[f"reward_{name}"] = float(known.mean())
-                    row[f"spread_{name}"] = float(np.nanmean(np.nanstd(values.numpy(), axis=1)))
+                    spreads = [float(x[~x.isnan()].std(correction=0)) for x in values if not x.isnan().all()]
+                    row[f"spread_{name}"] = sum(spreads) / len(spreads)
         imitation = self.settings.update.imitation
         if imitation is not None:
             known = torch.cat(gated) if gated else torch.zeros(0, 1)
@@ -186,7 +195,7 @@ class AlignLearner:
         return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
 
     def _update(
-        self, number: int, groups: Sequence[Group], gains: Tensor, shown: Sequence[Recorded]
+        self, number: int, groups: Sequence[Sequence[Tokens]], gains: Tensor, shown: Sequence[Recorded]
     ) -> dict[str, float]:
         """The optimiser steps of a batch; the rollouts' log-probabilities are taken before the first."""
         how = self.settings.update
@@ -246,7 +255,9 @@ class AlignLearner:
     def _learned(self) -> list[Tensor]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def _rows(self, groups: Sequence[Group], gains: Tensor, places: Sequence[tuple[int, int]]) -> tuple[Rows, Tensor]:
+    def _rows(
+        self, groups: Sequence[Sequence[Tokens]], gains: Tensor, places: Sequence[tuple[int, int]]
+    ) -> tuple[Rows, Tensor]:
         rows = pack([groups[i][j] for i, j in places], self.device)
         return rows, torch.stack([gains[i, j] for i, j in places]).to(self.device)
 
@@ -271,7 +282,7 @@ def reference_of(model: DuplexLM, *, adapters: bool) -> Reference:
     return lambda run: (kept, run(kept))
 
 
-def told(groups: Sequence[Group], model: DuplexLM) -> dict[str, float]:
+def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM) -> dict[str, float]:
     """What the rollouts' text is like: share of padding, and of pairs of pieces that came before in the rollout."""
     c = model.config
     silent = (c.existing_text_padding_id, c.existing_text_end_padding_id)

@@ -20,7 +20,7 @@ from duologue.model.lm import ABSENT, DuplexLM, Hidden
 from duologue.rl.actions import Projection, action_of, speak_or_silent
 from duologue.rl.divergence import Estimator, estimated_kl, exact_kl
 from duologue.rl.policy import PolicyConfig, PolicyLoss, policy_loss
-from duologue.train.rollouts import Rollout
+from duologue.train.rollout_batches import Tokens as Drawn
 
 Tokens: TypeAlias = Literal["text", "text_semantic", "all"]
 Reference: TypeAlias = Callable[[Callable[[DuplexLM], Hidden]], tuple[DuplexLM, Hidden]]
@@ -70,7 +70,7 @@ class RolloutLoss(NamedTuple):
     """Mean of the text's."""
 
 
-def pack(rollouts: Sequence[Rollout], device: torch.device) -> Rows:
+def pack(rollouts: Sequence[Drawn], device: torch.device) -> Rows:
     """Rollouts as one batch."""
     codes = pad_sequence([r.codes.t() for r in rollouts], batch_first=True, padding_value=ABSENT).transpose(1, 2)
     mask = pad_sequence([r.scored for r in rollouts], batch_first=True)

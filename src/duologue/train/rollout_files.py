@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,25 @@ from duologue.audio.wave import Audio, write_audio
 from duologue.base.files import write_json
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.timeline import Track
+from duologue.train.rollout_batches import Batch
 from duologue.train.rollouts import Rollout
 
 
-def keep_rollouts(folder: Path, axes: Sequence[str], groups: Sequence[Sequence[Rollout]], gains: Tensor) -> None:
+def keep_rollouts(folder: Path, batch: Batch, gains: Tensor) -> None:
     """Write the best and the worst rollout of each group by its advantage: GG-AXIS-best.wav (left agent, right user)
     and .json. A group without differences has one file, GG-AXIS.wav."""
-    for at, (axis, group) in enumerate(zip(axes, groups, strict=True)):
+    for at, (axis, group) in enumerate(zip(batch.axes, batch.groups, strict=True)):
         best, worst = int(gains[at].argmax()), int(gains[at].argmin())
         chosen = {"": best} if gains[at, best] == gains[at, worst] else {"-best": best, "-worst": worst}
         for what, place in chosen.items():
             stem = folder / f"{at:02d}-{axis}{what}"
-            scene = group[place].scene
+            rollout = group[place]
+            assert isinstance(rollout, Rollout)
+            scene = rollout.scene
             write_audio(stem.with_suffix(".wav"), stereo(scene))
-            write_json(stem.with_suffix(".json"), timeline(scene) | {"advantage": float(gains[at, place])})
+            earned = {name: values[place] for name, values in batch.rewards[at].items()}
+            told = {"rewards": earned, "advantage": float(gains[at, place])}
+            write_json(stem.with_suffix(".json"), timeline(scene) | told)
 
 
 def stereo(scene: Scene) -> Audio:
