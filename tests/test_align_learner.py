@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from duologue.train.align_settings import (
     RECIPES,
     AlignSettings,
     ImitationSettings,
+    PreferenceSettings,
     RewardSettings,
     RolloutSettings,
     UpdateSettings,
@@ -125,7 +127,7 @@ class TestScores:
     def test_the_policy_does_not_diverge_from_itself(self, estimator: Any) -> None:
         model = bundle()
         rows, kl = pack(rollouts(model), torch.device("cpu")), KLConfig(estimator=estimator)
-        found = scores(model.lm, rows, "text", reference=lambda run: (model.lm, run(model.lm)), kl=kl)
+        found = scores(model.lm, rows, "text", reference=lambda: nullcontext(model.lm), kl=kl)
         assert float(found[0].kl.detach().abs().max()) < 1e-6
         loss = rollout_loss(found, [found[0].new.detach()], torch.tensor([1.0, -1.0, 0.0]), PolicyConfig(), 0.01)
         assert float(loss.policy[0].ratio) == pytest.approx(1)
@@ -182,6 +184,21 @@ class TestStep:
         for name, p in one.model.named_parameters():
             p.data.copy_(before[name])
         assert now > scores(one.model, rows, "text")[0].new.sum()
+
+    def test_pairs_teach_what_was_better(self) -> None:
+        how = settings(20, updates=1, preference=PreferenceSettings(), optimizer=replace(FAST, rate=5e-3))
+        one = learner(how)
+        rows = [one.step(n) for n in range(12)]
+        assert rows[0]["margin"] == pytest.approx(0, abs=1e-6)
+        assert rows[0]["pairs"] >= 1
+        assert rows[-1]["reward_quiet"] > rows[0]["reward_quiet"] + 0.1
+        flat = learner(how, lambda axis, group: {"same": [1.0] * len(group)}).step(0)
+        assert (flat["pairs"], flat["gradient"]) == (0, 0)
+
+    def test_the_reference_is_without_adapters_in_its_output_layer_too(self) -> None:
+        one = learner(settings(lora=LoRAConfig(rank=4, targets="text_linear")))
+        assert one.step(0)["kl"] == pytest.approx(0, abs=2e-3)
+        assert one.step(1)["kl"] > 1e-5
 
     def test_the_first_update_is_on_policy_and_later_ones_are_not(self) -> None:
         assert learner(settings(updates=1)).step(0)["old_kl"] == pytest.approx(0, abs=1e-6)
@@ -339,6 +356,8 @@ class TestSettings:
         ("make", "named"),
         [
             (lambda: UpdateSettings(projection="marginal", tokens="all"), "update.projection"),
+            (lambda: UpdateSettings(preference=PreferenceSettings()), "update.preference"),
+            (lambda: PreferenceSettings(beta=0), "update.preference.beta"),
             (lambda: RolloutSettings(group=16, slots=8), "rollouts.slots"),
             (lambda: RolloutSettings(axes=("pauses",)), "no axis 'pauses'"),
             (lambda: RolloutSettings(axes=()), "names no axis"),

@@ -6,8 +6,6 @@ draws from the seed and its own number alone, so that a run can be cut anywhere 
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,22 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from duologue.axes import AXES
 from duologue.axes.judge import AXES as JUDGED
 from duologue.axes.judge import Judge
 from duologue.base.errors import UserError
 from duologue.engine.sampling import SEEDS, Sampling
-from duologue.model.lm import ABSENT, DuplexLM, Hidden
-from duologue.model.lora import add_lora, without_lora
+from duologue.model.lm import DuplexLM
+from duologue.model.lora import add_lora
 from duologue.rl.advantages import advantages
 from duologue.rl.gates import gate
-from duologue.train.align_loss import Reference, Rows, pack, rollout_loss, scores
-from duologue.train.align_settings import AlignSettings, ImitationSettings, RewardSettings, RolloutSettings
-from duologue.train.lm_loss import losses
-from duologue.train.loop import rate_at
-from duologue.train.optimizers import Optimizers
+from duologue.train.align_settings import AlignSettings, RewardSettings, RolloutSettings
+from duologue.train.align_update import Updater
 from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
@@ -95,19 +89,19 @@ class AlignLearner:
         self.bundle, self.segments, self.settings = bundle, segments, settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
-        self.device = self.model.text_linear.weight.device
+        self.device = self.model.text_emb.weight.device
         self.model.requires_grad_(True)
         if how.lora is not None:
             self.model.requires_grad_(False)
             add_lora(self.model, how.lora)
-        self._reference = reference_of(self.model, adapters=how.lora is not None) if how.kl.beta else None
-        self.optimizers = Optimizers(self.model, how.optimizer)
         self.model.eval()
         self._share: float | None = None  # lambda of the step before
         rolled = settings.rollouts
         self.roller = Roller(  # after adapters are in place
             bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=frames
         )
+        self._updater = Updater(self.model, settings, self.roller.demonstration)
+        self.optimizers = self._updater.optimizers
 
     def step(self, number: int) -> Mapping[str, float]:
         """One batch of rollouts, and its updates."""
@@ -119,7 +113,7 @@ class AlignLearner:
         if self._keep is not None:
             self._keep(number, batch, gains)
         row |= told(batch.groups, self.model)
-        row |= self._update(number, batch.groups, gains, shown)
+        row |= self._updater.update(number, batch.groups, gains, shown, self._share)
         frames = sum(int(r.scored.sum()) for group in batch.groups for r in group)
         done = time.perf_counter()
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
@@ -194,92 +188,12 @@ class AlignLearner:
             row["lambda"] = self._share
         return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
 
-    def _update(
-        self, number: int, groups: Sequence[Sequence[Tokens]], gains: Tensor, shown: Sequence[Recorded]
-    ) -> dict[str, float]:
-        """The optimiser steps of a batch; the rollouts' log-probabilities are taken before the first."""
-        how = self.settings.update
-        parts = [[(i, j) for i in range(len(groups)) for j in range(p, len(groups[i]), how.updates)]
-                 for p in range(how.updates)]  # fmt: skip
-        batches = [
-            [self._rows(groups, gains, part[first : first + how.rows]) for first in range(0, len(part), how.rows)]
-            for part in parts
-        ]
-        with torch.no_grad():
-            old = [[[s.new for s in scores(self.model, rows, how.tokens, projection=how.projection)]
-                    for rows, _ in batch] for batch in batches]  # fmt: skip
-        before = [p.detach().clone() for p in self._learned()] if number % 10 == 0 else None
-        sums: dict[str, float] = {}
-        o = how.optimizer
-        for p, (batch, drawn) in enumerate(zip(batches, old, strict=True)):
-            total = sum(int(rows.mask.sum()) for rows, _ in batch)
-            for (rows, gain), known in zip(batch, drawn, strict=True):
-                found = scores(
-                    self.model, rows, how.tokens, reference=self._reference, kl=how.kl, projection=how.projection,
-                    recompute=how.recompute,
-                )  # fmt: skip
-                loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
-                share = int(rows.mask.sum()) / max(total, 1)
-                weight = (1.0 if how.policy.aggregate == "constant" else share) * (
-                    1.0 if self._share is None else self._share
-                )
-                (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
-                for name, value in (
-                    ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy),
-                    ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
-                ):  # fmt: skip
-                    sums[name] = sums.get(name, 0.0) + share * float(value.detach()) / how.updates
-            if how.imitation is not None and self._share is not None and self._share < 1:
-                imitated = self._imitate(shown, how.imitation, 1 - self._share)
-                sums["imitation"] = sums.get("imitation", 0.0) + imitated / how.updates
-            whole = self.settings.steps * how.updates
-            rate = rate_at(number * how.updates + p, whole, o.warmup, o.flat, o.end, o.shape)
-            sums["gradient"] = sums.get("gradient", 0.0) + float(self.optimizers.step(rate)) / how.updates
-        if before is not None:
-            sums["change"] = change(before, self._learned())
-        return sums | {"rate": o.rate * rate}
-
-    def _imitate(self, shown: Sequence[Recorded], how: ImitationSettings, weight: float) -> float:
-        """Add the gradient of what the humans did in these segments, times `weight`; returns the loss."""
-        total, rows = 0.0, self.settings.update.rows
-        for first in range(0, len(shown), rows):
-            some = [self.roller.demonstration(recorded) for recorded in shown[first : first + rows]]
-            codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)
-            learn = pad_sequence([mask for _, mask in some], batch_first=True)
-            found = losses(self.model, codes.to(self.device), learn.to(self.device), how.weights)
-            share = len(some) / len(shown)
-            (weight * share * found.total).backward()  # type: ignore[no-untyped-call]
-            total += share * float(found.total.detach())
-        return total
-
-    def _learned(self) -> list[Tensor]:
-        return [p for p in self.model.parameters() if p.requires_grad]
-
-    def _rows(
-        self, groups: Sequence[Sequence[Tokens]], gains: Tensor, places: Sequence[tuple[int, int]]
-    ) -> tuple[Rows, Tensor]:
-        rows = pack([groups[i][j] for i, j in places], self.device)
-        return rows, torch.stack([gains[i, j] for i, j in places]).to(self.device)
-
 
 def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
     """How rollouts are drawn: as asked for, else as the model's authors do."""
     asked = {"text_temperature": how.text_temperature, "audio_temperature": how.audio_temperature,
              "audio_top_k": how.audio_top_k}  # fmt: skip
     return replace(own, **{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
-
-
-def reference_of(model: DuplexLM, *, adapters: bool) -> Reference:
-    """The policy as it is now, frozen: the model without its adapters, or a copy."""
-    if adapters:
-
-        def bare(run: Callable[[DuplexLM], Hidden]) -> tuple[DuplexLM, Hidden]:
-            with without_lora(model):
-                return model, run(model)
-
-        return bare
-    kept = copy.deepcopy(model).requires_grad_(False).eval()
-    return lambda run: (kept, run(kept))
 
 
 def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM) -> dict[str, float]:
@@ -294,10 +208,3 @@ def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM) -> dict[str, float
         seen = list(pairwise(pieces))
         repeated, pairs = repeated + len(seen) - len(set(seen)), pairs + len(seen)
     return {"pad_share": padded / max(total, 1), "repetition": repeated / max(pairs, 1)}
-
-
-def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """How far weights moved, as a share of their length."""
-    moved = math.fsum(float((a.detach() - b).double().square().sum()) for a, b in zip(after, before, strict=True))
-    length = math.fsum(float(b.double().square().sum()) for b in before)
-    return math.sqrt(moved / max(length, 1e-30))

@@ -8,6 +8,7 @@ frames that count, some at a time, and again for the gradient, so that no vocabu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -23,8 +24,8 @@ from duologue.rl.policy import PolicyConfig, PolicyLoss, policy_loss
 from duologue.train.rollout_batches import Tokens as Drawn
 
 Tokens: TypeAlias = Literal["text", "text_semantic", "all"]
-Reference: TypeAlias = Callable[[Callable[[DuplexLM], Hidden]], tuple[DuplexLM, Hidden]]
-"""Runs something on the reference, without a gradient."""
+Reference: TypeAlias = Callable[[], AbstractContextManager[DuplexLM]]
+"""Opens the frozen policy for a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +106,8 @@ def scores(
 
     hidden, theirs = run(model), None
     if reference is not None:
-        with torch.no_grad():
-            frozen, theirs = reference(run)
+        with torch.no_grad(), reference() as frozen:
+            theirs = run(frozen)
     c = model.config
     silent = torch.zeros(c.text_card, dtype=torch.bool, device=rows.codes.device)
     silent[[c.existing_text_padding_id, c.existing_text_end_padding_id]] = True
@@ -115,14 +116,12 @@ def scores(
     for q in range(1 + steps):
         x, mask = (hidden.text, hidden.text_mask) if q == 0 else (hidden.audio[q - 1], hidden.audio_mask[q - 1])
         mask = mask & rows.mask
-        heads = [_head(model, q)]
         inputs = [x[mask]]
         if theirs is not None:
-            heads.append(_head(frozen, q))
             inputs.append((theirs.text if q == 0 else theirs.audio[q - 1])[mask])
-        how = _How(projection if q == 0 else None, silent, estimator)
+        how = _How(q, projection if q == 0 else None, silent, reference, estimator)
         parts = [
-            checkpoint(_frames, how, heads, *some, use_reentrant=False)
+            checkpoint(_frames, how, model, *some, use_reentrant=False)
             for some in zip(*(torch.split(y, chunk) for y in (rows.codes[:, q][mask], *inputs)), strict=True)
         ]
         columns = [torch.cat(part) for part in zip(*parts, strict=True)] if parts else [x.new_zeros(0).float()] * 3
@@ -132,8 +131,10 @@ def scores(
 
 
 class _How(NamedTuple):
+    stream: int
     projection: Projection | None
     silent: Tensor
+    reference: Reference | None
     estimator: Literal["exact"] | Estimator
 
 
@@ -141,10 +142,13 @@ def _head(model: DuplexLM, stream: int) -> nn.Module:
     return model.text_linear if stream == 0 else model.linears[stream - 1]
 
 
-def _frames(how: _How, heads: Sequence[nn.Module], tokens: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+def _frames(how: _How, model: DuplexLM, tokens: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Log-probability, divergence and entropy [n] of tokens [n], from what the policy's head (and that of the
     reference) sees [n, D]."""
-    logits: list[Tensor] = [head(x).float() for head, x in zip(heads, inputs, strict=True)]
+    logits: list[Tensor] = [_head(model, how.stream)(inputs[0]).float()]
+    if how.reference is not None:
+        with torch.no_grad(), how.reference() as frozen:
+            logits.append(_head(frozen, how.stream)(inputs[1]).float())
     chosen = tokens
     if how.projection is not None:
         logits = [speak_or_silent(x, how.silent, how.projection) for x in logits]

@@ -106,6 +106,21 @@ class ImitationSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceSettings:
+    """Learning from pairs instead of advantages: DPO (arXiv 2305.18290), by length as 2506.21463 does for Moshi. The
+    pair of a group is its best and its worst rollout; groups without spread have none."""
+
+    beta: float = 0.1
+    """How closely the policy is held to its reference."""
+    by_length: bool = True
+    """A rollout's gain is the mean over its tokens, not the sum."""
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise UserError(f"{self.beta} holds nothing", place="update.preference.beta", mend="use more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSettings:
     """How a step's rollouts change the model. The defaults are those of arXiv 2606.11167."""
 
@@ -131,6 +146,8 @@ class UpdateSettings:
     """How weights move."""
     imitation: ImitationSettings | None = None
     """Learn from the human too; null: from rewards alone."""
+    preference: PreferenceSettings | None = None
+    """Learn from pairs, one optimiser step a batch; null: policy gradient."""
     lora: LoRAConfig | None = None
     """Learn adapters instead of all weights; the reference is then the model without them."""
     recompute: bool = False
@@ -143,6 +160,11 @@ class UpdateSettings:
         if self.projection is not None and self.tokens != "text":
             problem = f"two actions of the text, and a gradient on {self.tokens}"
             raise UserError(problem, place="update.projection", mend="use tokens: text")
+        if self.preference is not None and (
+            self.projection or self.imitation or self.updates > 1 or self.tokens != "text"
+        ):
+            problem = "pairs of texts leave no place for other tokens, two actions, imitation or more updates"
+            raise UserError(problem, place="update.preference", mend="leave those at their defaults, updates=1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +223,16 @@ def wavalign() -> AlignSettings:
     return AlignSettings(steps=2000, rollouts=RolloutSettings(groups=4, group=4), update=update)
 
 
+def dpo() -> AlignSettings:
+    """Direct preference optimisation on the text's tokens (arXiv 2506.21463), adapters on the temporal transformer.
+    With duologue align --replay it is offline, as there."""
+    optimizer = OptimizerConfig(kind="adamw", rate=1e-5, warmup=10, flat=1.0, decay=0.0, clip=1.0)
+    update = UpdateSettings(
+        updates=1, preference=PreferenceSettings(), optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")
+    )
+    return AlignSettings(rollouts=RolloutSettings(text_prompt="You enjoy having a good conversation."), update=update)
+
+
 def nano_demo() -> AlignSettings:
     """For the small model that comes with the package, on two CPU cores."""
     optimizer = OptimizerConfig(kind="adamw", rate=1e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
@@ -219,6 +251,7 @@ RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
     "kyutai-lora": kyutai_lora,
     "aspirin": aspirin,
     "wavalign": wavalign,
+    "dpo": dpo,
     "nano-demo": nano_demo,
 })  # fmt: skip
 """Settings by name."""

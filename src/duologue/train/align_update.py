@@ -1,0 +1,177 @@
+"""The updates of a batch of rollouts: policy gradient, beside imitation if wanted, or preference between the best and
+the worst of each group."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from duologue.model.lm import ABSENT, DuplexLM
+from duologue.model.lora import without_lora
+from duologue.rl.preference import dpo_loss
+from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores
+from duologue.train.align_settings import AlignSettings, ImitationSettings, PreferenceSettings
+from duologue.train.lm_loss import losses
+from duologue.train.loop import rate_at
+from duologue.train.optimizers import Optimizers
+from duologue.train.rollout_batches import Tokens
+from duologue.train.rollouts import Recorded
+
+Groups = Sequence[Sequence[Tokens]]
+CHANGE_EVERY = 10
+"""Steps between two in which it is measured how far weights moved."""
+
+
+class Updater:
+    """Moves a policy. It is frozen as its own reference when this is made.
+
+    Args:
+        model: the policy, adapters in place.
+        settings: how.
+        demonstrate: what the human did in a segment: codes [K, T], and the frames [T] that count.
+    """
+
+    def __init__(
+        self, model: DuplexLM, settings: AlignSettings, demonstrate: Callable[[Recorded], tuple[Tensor, Tensor]]
+    ) -> None:
+        how = settings.update
+        self.model, self.settings, self._demonstrate = model, settings, demonstrate
+        self._device = model.text_emb.weight.device
+        needed = how.kl.beta or how.preference is not None
+        self._reference = reference_of(model, adapters=how.lora is not None) if needed else None
+        self.optimizers = Optimizers(model, how.optimizer)
+
+    def update(
+        self, number: int, groups: Groups, gains: Tensor, shown: Sequence[Recorded], share: float | None
+    ) -> dict[str, float]:
+        """The optimiser steps of a batch, and what is to be logged.
+
+        Args:
+            number: of the step.
+            groups: what was drawn.
+            gains: advantages [groups, G].
+            shown: the segments, to imitate.
+            share: lambda of the step where imitation is mixed in; None: no imitation.
+        """
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in learned] if number % CHANGE_EVERY == 0 else None
+        preference = self.settings.update.preference
+        row = self._follow(number, groups, gains, shown, share) if preference is None else self._prefer(
+            number, groups, gains, preference
+        )  # fmt: skip
+        return row if before is None else row | {"change": change(before, learned)}
+
+    def _follow(
+        self, number: int, groups: Groups, gains: Tensor, shown: Sequence[Recorded], share: float | None
+    ) -> dict[str, float]:
+        """Policy gradient; the rollouts' log-probabilities are taken before the first optimiser step."""
+        how = self.settings.update
+        parts = [
+            [(i, j) for i in range(len(groups)) for j in range(p, len(groups[i]), how.updates)]
+            for p in range(how.updates)
+        ]
+        batches = [[self._rows(groups, gains, part[at : at + how.rows]) for at in range(0, len(part), how.rows)]
+                   for part in parts]  # fmt: skip
+        with torch.no_grad():
+            old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches]
+        sums: dict[str, float] = {}
+        for p, (batch, drawn) in enumerate(zip(batches, old, strict=True)):
+            frames = sum(int(rows.mask.sum()) for rows, _ in batch)
+            for (rows, gain), known in zip(batch, drawn, strict=True):
+                found = self._scores(rows, self._reference if how.kl.beta else None)
+                loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
+                part = int(rows.mask.sum()) / max(frames, 1)
+                weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
+                (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
+                for name, value in (
+                    ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy),
+                    ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
+                ):  # fmt: skip
+                    sums[name] = sums.get(name, 0.0) + part * float(value.detach()) / how.updates
+            if how.imitation is not None and share is not None and share < 1:
+                imitated = self._imitate(shown, how.imitation, 1 - share)
+                sums["imitation"] = sums.get("imitation", 0.0) + imitated / how.updates
+            moved = self._move(number * how.updates + p)
+            sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
+            sums["rate"] = moved["rate"]
+        return sums
+
+    def _prefer(self, number: int, groups: Groups, gains: Tensor, how: PreferenceSettings) -> dict[str, float]:
+        """One optimiser step on pairs: of each group that says something, the best and the worst."""
+        pairs = [
+            (i, int(gain.argmax()), int(gain.argmin()))
+            for i, gain in enumerate(gains)
+            if float(gain.max() - gain.min())
+        ]
+        sums = {"loss": 0.0, "accuracy": 0.0, "margin": 0.0}
+        rows = max(self.settings.update.rows // 2, 1)
+        for first in range(0, len(pairs), rows):
+            some = pairs[first : first + rows]
+            sides = [pack([groups[i][(good, bad)[k]] for i, good, bad in some], self._device) for k in range(2)]
+            new = [self._scores(side)[0] for side in sides]
+            assert self._reference is not None
+            with torch.no_grad(), self._reference() as frozen:
+                old = [self._scores(side, model=frozen)[0].new for side in sides]
+            found = dpo_loss(
+                new[0].new, new[1].new, old[0], old[1], new[0].mask, new[1].mask, beta=how.beta, by_length=how.by_length
+            )
+            part = len(some) / len(pairs)
+            (part * found.loss).backward()  # type: ignore[no-untyped-call]
+            for name in sums:
+                sums[name] += part * float(getattr(found, name).detach())
+        return sums | {"pairs": float(len(pairs))} | self._move(number * self.settings.update.updates)
+
+    def _imitate(self, shown: Sequence[Recorded], how: ImitationSettings, weight: float) -> float:
+        """Add the gradient of what the humans did in these segments, times `weight`; returns the loss."""
+        total, rows = 0.0, self.settings.update.rows
+        for first in range(0, len(shown), rows):
+            some = [self._demonstrate(recorded) for recorded in shown[first : first + rows]]
+            codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)
+            learn = pad_sequence([mask for _, mask in some], batch_first=True)
+            found = losses(self.model, codes.to(self._device), learn.to(self._device), how.weights)
+            part = len(some) / len(shown)
+            (weight * part * found.total).backward()  # type: ignore[no-untyped-call]
+            total += part * float(found.total.detach())
+        return total
+
+    def _move(self, number: int) -> dict[str, float]:
+        """The optimiser step of this number among all of the run."""
+        o = self.settings.update.optimizer
+        share = rate_at(number, self.settings.steps * self.settings.update.updates, o.warmup, o.flat, o.end, o.shape)
+        return {"gradient": float(self.optimizers.step(share)), "rate": o.rate * share}
+
+    def _scores(self, rows: Rows, reference: Reference | None = None, *, model: DuplexLM | None = None) -> list[Scores]:
+        how = self.settings.update
+        return scores(
+            model or self.model, rows, how.tokens, reference=reference, kl=how.kl, projection=how.projection,
+            recompute=how.recompute,
+        )  # fmt: skip
+
+    def _rows(self, groups: Groups, gains: Tensor, places: Sequence[tuple[int, int]]) -> tuple[Rows, Tensor]:
+        rows = pack([groups[i][j] for i, j in places], self._device)
+        return rows, torch.stack([gains[i, j] for i, j in places]).to(self._device)
+
+
+def reference_of(model: DuplexLM, *, adapters: bool) -> Reference:
+    """The policy as it is now, frozen: the model without its adapters, or a copy."""
+    kept = model if adapters else copy.deepcopy(model).requires_grad_(False).eval()
+
+    @contextmanager
+    def opened() -> Iterator[DuplexLM]:
+        with without_lora(model) if adapters else nullcontext():
+            yield kept
+
+    return opened
+
+
+def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """How far weights moved, as a share of their length."""
+    moved = math.fsum(float((a.detach() - b).double().square().sum()) for a, b in zip(after, before, strict=True))
+    length = math.fsum(float(b.double().square().sum()) for b in before)
+    return math.sqrt(moved / max(length, 1e-30))
