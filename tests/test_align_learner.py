@@ -13,11 +13,12 @@ import httpx
 import pytest
 import torch
 
+from duologue.axes.duplexpo import DuplexPOReward
 from duologue.axes.judge import Judge, JudgeConfig
 from duologue.base.endpoint import Endpoint, EndpointConfig
 from duologue.base.errors import UserError
 from duologue.base.runs import RunFolder
-from duologue.dialogue.segments import Segment
+from duologue.dialogue.segments import ReferenceEvent, Segment
 from duologue.dialogue.timeline import Track, Word
 from duologue.engine.bundle import Bundle
 from duologue.engine.sampling import Sampling
@@ -26,7 +27,7 @@ from duologue.model.lora import LoRAConfig
 from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
-from duologue.train.align_learner import AlignLearner, Group, Rewarder, rewarder
+from duologue.train.align_learner import AlignLearner, Group, Rewarder, rewarder, windowed
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_settings import (
     RECIPES,
@@ -306,6 +307,21 @@ class TestStep:
         (tmp_path / "batch.safetensors").write_bytes(b"x")
         with pytest.raises(UserError, match="holds no rollouts"):
             load_batch(tmp_path / "batch.safetensors")
+
+    def test_windows_lie_around_what_the_human_did(self) -> None:
+        model = bundle()
+        acts = (ReferenceEvent("turn", 1.0, 2.0, 1), ReferenceEvent("answer", 2.2, 3.0, 0))
+        (recorded,) = record(model, [replace(segment(1.0, 4.0), events=acts)])
+        found = windowed({"turn_taking": [recorded], "pause": record(model, [segment(1.0, 3.0)])}, (1.0, 2.0))
+        (window,), (whole,) = found["turn_taking"], found["pause"]
+        assert (window.segment.start, window.segment.end) == pytest.approx((1.2, 4.0))
+        assert (whole.segment.start, whole.segment.end) == (1.0, 3.0)
+        how = settings()
+        how = replace(how, rollouts=replace(how.rollouts, window=(0.5, 0.5)))
+        seen: list[Any] = []
+        one = learner(how, rewarder(RewardSettings(duplexpo=DuplexPOReward())), seen=seen)
+        assert "reward_duplexpo" in one.step(0)
+        assert not seen[0][0].groups[0][0].scored[:8].any()  # the whole recording before it is given
 
     def test_an_axis_without_segments_is_named(self) -> None:
         how = settings()

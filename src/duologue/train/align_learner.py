@@ -6,6 +6,7 @@ draws from the seed and its own number alone, so that a run can be cut anywhere 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duologue.axes import AXES
+from duologue.axes import AXES, duplexpo
+from duologue.axes.finding import AGENT
 from duologue.axes.judge import AXES as JUDGED
 from duologue.axes.judge import Judge
 from duologue.base.errors import UserError
@@ -45,7 +47,10 @@ def rewarder(settings: RewardSettings, judge: Judge | None = None) -> Rewarder:
 
     def reward(axis: str, group: Group) -> dict[str, list[float]]:
         scenes = [rollout.scene for rollout in group]
-        each = [AXES[axis].reward(scene, getattr(settings, axis)) for scene in scenes]
+        if settings.duplexpo is None:
+            each = [AXES[axis].reward(scene, getattr(settings, axis)) for scene in scenes]
+        else:
+            each = [duplexpo.reward(scene, settings.duplexpo) for scene in scenes]
         found = {name: [rewards[name] for rewards in each] for name in each[0]}
         if judge is not None and axis in JUDGED:
             found["judge"] = judge.score(scenes)
@@ -86,7 +91,7 @@ class AlignLearner:
             if not segments.get(axis):
                 mend = "mine a larger corpus, or leave the axis out of rollouts.axes"
                 raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
-        self.bundle, self.segments, self.settings = bundle, segments, settings
+        self.bundle, self.segments, self.settings = bundle, windowed(segments, settings.rollouts.window), settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
         self.device = self.model.text_emb.weight.device
@@ -155,6 +160,8 @@ class AlignLearner:
         part = number / max(self.settings.steps - 1, 1)
         longest = how.context_s[0] + (how.context_s[1] - how.context_s[0]) * part
         context = float(rng.uniform(0, longest)) if rng.random() < how.context else 0.0
+        if how.window is not None:
+            context = math.inf
         base = sampling_of(how, self.bundle.config.sampling)
         seeds = rng.integers(SEEDS, size=(how.group, 2)).tolist()
         each = tuple(replace(base, text_seed=a, audio_seed=b) for a, b in seeds)
@@ -189,11 +196,32 @@ class AlignLearner:
         return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
 
 
+def windowed(
+    segments: Mapping[str, Sequence[Recorded]], window: tuple[float, float] | None
+) -> dict[str, list[Recorded]]:
+    """Windows around what the human did in each segment, by axis; segments in which it did nothing stay whole."""
+    if window is None:
+        return {axis: list(found) for axis, found in segments.items()}
+    before, after = window
+    made: dict[str, list[Recorded]] = {}
+    for axis, found in segments.items():
+        made[axis] = []
+        for recorded in found:
+            s = recorded.segment
+            acts = [e for e in s.events if e.side == AGENT and e.end > s.start and e.start < s.end]
+            spans = [(max(e.start - before, 0.0), min(e.end + after, s.end)) for e in acts] or [(s.start, s.end)]
+            made[axis] += [
+                replace(recorded, segment=replace(s, id=f"{s.id}@{i}", start=a, end=b))
+                for i, (a, b) in enumerate(spans)
+            ]
+    return made
+
+
 def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
     """How rollouts are drawn: as asked for, else as the model's authors do."""
-    asked = {"text_temperature": how.text_temperature, "audio_temperature": how.audio_temperature,
-             "audio_top_k": how.audio_top_k}  # fmt: skip
-    return replace(own, **{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    names = ("text_temperature", "text_top_p", "audio_temperature", "audio_top_k")
+    asked = {name: getattr(how, name) for name in names}
+    return replace(own, **{name: value for name, value in asked.items() if value is not None})
 
 
 def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM) -> dict[str, float]:

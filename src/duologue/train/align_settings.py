@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from duologue.axes import AXES
 from duologue.axes.backchannel import BackchannelReward
+from duologue.axes.duplexpo import DuplexPOReward
 from duologue.axes.interruption import InterruptionReward
 from duologue.axes.judge import JudgeConfig
 from duologue.axes.pause import PauseReward
@@ -35,6 +36,9 @@ class RolloutSettings:
     """Rollouts of a segment."""
     slots: int = 64
     """Rollouts at once; more groups follow in turn."""
+    window: tuple[float, float] | None = None
+    """Instead of whole segments, windows around what the human did there, from so many seconds before its onset to so
+    many after its end (DuplexPO: 1 and 2); all of the recording before it is given. Null: whole segments."""
     context: float = 0.5
     """Chance that the recording before a segment is given."""
     context_s: tuple[float, float] = (0.0, 30.0)
@@ -46,7 +50,9 @@ class RolloutSettings:
     voice_prompt: str | None = None
     """Whose voice it takes: a recording, or the name of a voice of the model."""
     text_temperature: float | None = 0.7
-    """Of the text; the model's own if null, as the next two."""
+    """Of the text; the model's own if null, as the next three."""
+    text_top_p: float | None = None
+    """Of the text."""
     audio_temperature: float | None = 0.8
     """Of the audio."""
     audio_top_k: int | None = 250
@@ -63,6 +69,8 @@ class RolloutSettings:
             raise UserError(f"{self.context} is no chance", place="rollouts.context", mend="use 0 to 1")
         if min(self.context_s) < 0 or self.lead_s < 0:
             raise UserError("a length is below 0", place="rollouts.context_s or lead_s", mend="use seconds from 0 on")
+        if self.window is not None and min(self.window) < 0:
+            raise UserError("a length is below 0", place="rollouts.window", mend="use seconds from 0 on")
         for axis in self.axes:
             if axis not in AXES:
                 raise UserError(f"no axis {axis!r}", place="rollouts.axes", mend=f"use {', '.join(AXES)}")
@@ -82,6 +90,8 @@ class RewardSettings:
     """R_bc."""
     interruption: InterruptionReward = field(default_factory=InterruptionReward)
     """R_int."""
+    duplexpo: DuplexPOReward | None = None
+    """DuplexPO's reward instead of those of the axes; null: those."""
     judge: JudgeConfig | None = None
     """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; null: nobody."""
 
@@ -223,6 +233,18 @@ def wavalign() -> AlignSettings:
     return AlignSettings(steps=2000, rollouts=RolloutSettings(groups=4, group=4), update=update)
 
 
+def duplexpo() -> AlignSettings:
+    """DuplexPO (arXiv 2607.07148): windows around what the human did, everything before them given, its factored
+    reward, groups of 4, temperature 1, top-p 0.9. Its clipping of advantages to +-5 never binds in groups of 4 and is
+    left out, as is the limit of windows in a conversation."""
+    optimizer = OptimizerConfig(kind="adamw", rate=1e-5, warmup=100, flat=1.0, end=0.1, decay=0.0, clip=1.0)
+    rolled = RolloutSettings(
+        group=4, window=(1.0, 2.0), context=1.0, text_temperature=1.0, audio_temperature=1.0, text_top_p=0.9
+    )
+    update = UpdateSettings(updates=1, kl=KLConfig(beta=0.2), optimizer=optimizer)
+    return AlignSettings(rollouts=rolled, rewards=RewardSettings(duplexpo=DuplexPOReward()), update=update)
+
+
 def dpo() -> AlignSettings:
     """Direct preference optimisation on the text's tokens (arXiv 2506.21463), adapters on the temporal transformer.
     With duologue align --replay it is offline, as there."""
@@ -251,6 +273,7 @@ RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
     "kyutai-lora": kyutai_lora,
     "aspirin": aspirin,
     "wavalign": wavalign,
+    "duplexpo": duplexpo,
     "dpo": dpo,
     "nano-demo": nano_demo,
 })  # fmt: skip

@@ -162,7 +162,7 @@ class Roller:
         segment, frames = recorded.segment, recorded.user.shape[1]
         start, end = int(segment.start * self._rate), min(math.ceil(segment.end * self._rate), frames)
         known = (recorded.agent[0] >= 0).all()
-        begin = start - (round(episode.context_s * self._rate) if known else 0)
+        begin = start - (round(min(episode.context_s, segment.start) * self._rate) if known else 0)
         begin = max(begin, 0)
         self._prompter.apply(state, slot, self._prompt, self._voice)
         prompt = self._prompter.codes(self._prompt, self._voice)
