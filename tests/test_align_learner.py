@@ -15,6 +15,7 @@ import torch
 
 from duologue.axes.duplexpo import DuplexPOReward
 from duologue.axes.judge import Judge, JudgeConfig
+from duologue.axes.proxy import Proxy
 from duologue.base.endpoint import Endpoint, EndpointConfig
 from duologue.base.errors import UserError
 from duologue.base.runs import RunFolder
@@ -44,6 +45,7 @@ from duologue.train.rollout_batches import Batch, load_batch, save_batch
 from duologue.train.rollouts import Episode, Roller, Rollout, record
 from test_rollouts import DRAWN, bundle, segment
 
+WHERE = EndpointConfig(url="http://judge.test", model="m", retries=0, breaker_failures=99)
 FAST = OptimizerConfig(kind="adamw", rate=3e-3, warmup=0, flat=1.0, decay=0.0, clip=1.0)
 
 
@@ -83,6 +85,12 @@ def heard(part: Segment) -> Segment:
     """The same with the user's words."""
     user = Track.of([(2.0, 3.5)], [Word("well", 2.0, 2.4), Word("yes", 3.0, 3.4)])
     return replace(part, timeline=replace(part.timeline, user=user))
+
+
+def interrupted(rollout: Rollout) -> Rollout:
+    """The same, as if the user had broken in."""
+    events = (ReferenceEvent("interruption", 2.0, 3.5, 1),)
+    return replace(rollout, scene=replace(rollout.scene, events=events))
 
 
 def rollouts(model: Bundle, context_s: float = 0.6) -> list[Rollout]:
@@ -275,8 +283,7 @@ class TestStep:
                 httpx.Response(500) if down else httpx.Response(200, json={"choices": [{"message": {"content": "2"}}]})
             )
 
-        where = EndpointConfig(url="http://judge.test", model="m", retries=0, breaker_failures=99)
-        judge = Judge(JudgeConfig(endpoint=where), Endpoint(where, transport=httpx.MockTransport(serve)))
+        judge = Judge(JudgeConfig(endpoint=WHERE), Endpoint(WHERE, transport=httpx.MockTransport(serve)))
         model = bundle()
         (recorded,) = record(model, [heard(segment())])
         (group,) = Roller(model, 3).play([Episode(recorded, 0.0, DRAWN)])
@@ -287,6 +294,8 @@ class TestStep:
         assert found["judge"] == [2.0] * 3
         assert len(found["turn_taking"]) == 3
         assert "judge" not in both("pause", group)
+        proxied = rewarder(RewardSettings(proxy=True), Proxy())("interruption", [interrupted(r) for r in group])
+        assert all(0 <= x <= 2 for x in proxied["judge"])
 
     def test_kept_rollouts_replayed_give_the_same_update(self, tmp_path: Path) -> None:
         seen: list[Any] = []
@@ -373,6 +382,7 @@ class TestSettings:
         [
             (lambda: UpdateSettings(projection="marginal", tokens="all"), "update.projection"),
             (lambda: UpdateSettings(preference=PreferenceSettings()), "update.preference"),
+            (lambda: RewardSettings(proxy=True, judge=JudgeConfig(endpoint=WHERE)), "two judges"),
             (lambda: PreferenceSettings(beta=0), "update.preference.beta"),
             (lambda: RolloutSettings(group=16, slots=8), "rollouts.slots"),
             (lambda: RolloutSettings(axes=("pauses",)), "no axis 'pauses'"),

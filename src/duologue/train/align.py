@@ -74,6 +74,7 @@ def main(config: AlignConfig) -> int:
     import torch
 
     from duologue.axes.judge import Judge
+    from duologue.axes.proxy import Proxy
     from duologue.base.compute import seed_everything
     from duologue.base.files import write_json
     from duologue.base.runs import RunFolder
@@ -90,8 +91,9 @@ def main(config: AlignConfig) -> int:
     seed_everything(config.seed)
     bundle = load(config.model, device=config.device, dtype=config.dtype)
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
-    judge = None if settings.rewards.judge is None else Judge(settings.rewards.judge)
-    if judge is not None:
+    judge: Judge | Proxy | None = Proxy() if settings.rewards.proxy else None
+    if settings.rewards.judge is not None:
+        judge = Judge(settings.rewards.judge)
         judge.endpoint.check()
     free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every")
     with RunFolder.create(config.out, "align", config, resume=config.resume, free=free) as run:

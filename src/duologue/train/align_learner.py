@@ -21,6 +21,7 @@ from duologue.axes import AXES, duplexpo
 from duologue.axes.finding import AGENT
 from duologue.axes.judge import AXES as JUDGED
 from duologue.axes.judge import Judge
+from duologue.axes.proxy import Proxy
 from duologue.base.errors import UserError
 from duologue.engine.sampling import SEEDS, Sampling
 from duologue.model.lm import DuplexLM
@@ -42,7 +43,7 @@ Rewarder: TypeAlias = Callable[[str, Group], Mapping[str, Sequence[float]]]
 """Named rewards of each rollout of a group of an axis; NaN: could not be scored."""
 
 
-def rewarder(settings: RewardSettings, judge: Judge | None = None) -> Rewarder:
+def rewarder(settings: RewardSettings, judge: Judge | Proxy | None = None) -> Rewarder:
     """The rewards of the axes' rules, and of a judge where the paper asks one."""
 
     def reward(axis: str, group: Group) -> dict[str, list[float]]:

@@ -94,6 +94,12 @@ class RewardSettings:
     """DuplexPO's reward instead of those of the axes; null: those."""
     judge: JudgeConfig | None = None
     """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; null: nobody."""
+    proxy: bool = False
+    """Let the shipped proxy grade them instead: whether it reads like talk, not whether it fits."""
+
+    def __post_init__(self) -> None:
+        if self.proxy and self.judge is not None:
+            raise UserError("two judges were named", place="rewards.judge and rewards.proxy", mend="use one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
