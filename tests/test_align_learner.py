@@ -28,11 +28,13 @@ from duologue.model.lora import LoRAConfig
 from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
+from duologue.train.align_critic import Critic
 from duologue.train.align_learner import AlignLearner, Group, Rewarder, rewarder, windowed
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_settings import (
     RECIPES,
     AlignSettings,
+    CriticSettings,
     ImitationSettings,
     PreferenceSettings,
     RewardSettings,
@@ -204,6 +206,30 @@ class TestStep:
         flat = learner(how, lambda axis, group: {"same": [1.0] * len(group)}).step(0)
         assert (flat["pairs"], flat["gradient"]) == (0, 0)
 
+    def test_a_critic_learns_what_is_to_come(self) -> None:
+        one = learner(settings(12, updates=1, critic=CriticSettings(rate=0.03)))
+        rows = [one.step(n) for n in range(10)]
+        assert rows[0]["critic"] > 0
+        assert rows[-1]["reward_quiet"] > rows[0]["reward_quiet"]
+        flat = learner(settings(critic=CriticSettings()), lambda axis, group: {"same": [1.0] * len(group)}).step(0)
+        assert flat["critic"] == 0
+
+    def test_without_a_past_the_critic_gives_every_frame_its_rollout_s_advantage(self) -> None:
+        """It expects nothing at first; with a trace of 1 nothing fades."""
+        model = bundle()
+        rows = pack(rollouts(model), torch.device("cpu"))
+        gains = torch.tensor([1.0, -1.0, 0.5])
+        (credit,) = Critic(model.lm, CriticSettings(trace=1.0)).credit([(rows, gains)])
+        for i, gain in enumerate(credit.advantages):
+            assert gain[rows.mask[i]].std() < 1e-6
+            assert (gain[~rows.mask[i]] == 0).all()
+        means = torch.stack([g[m].mean() for g, m in zip(credit.advantages, rows.mask, strict=True)])
+        assert means.argsort().tolist() == gains.argsort().tolist()
+        assert set(credit.returns.tolist()) == {-1.0, 0.5, 1.0}
+        (faded,) = Critic(model.lm, CriticSettings(trace=0.5)).credit([(rows, gains)])
+        first, last = rows.mask[0].nonzero()[[0, -1], 0].tolist()
+        assert faded.advantages[0, last] > faded.advantages[0, first]
+
     def test_the_reference_is_without_adapters_in_its_output_layer_too(self) -> None:
         one = learner(settings(lora=LoRAConfig(rank=4, targets="text_linear")))
         assert one.step(0)["kl"] == pytest.approx(0, abs=2e-3)
@@ -345,7 +371,9 @@ def rows_of(run: RunFolder) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"lora": LoRAConfig(rank=4)}, {"imitation": ImitationSettings(reward="quiet")}], ids=str
+    "more",
+    [{}, {"lora": LoRAConfig(rank=4)}, {"imitation": ImitationSettings(reward="quiet")}, {"critic": CriticSettings()}],
+    ids=str,
 )
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, more: dict[str, Any]) -> None:
     how, loop = settings(4, **more), LoopConfig(steps=4, log_every=1, save_minutes=0.0)

@@ -127,12 +127,16 @@ class AlignLearner:
     def state(self) -> dict[str, Any]:
         learned = {name for name, p in self.model.named_parameters() if p.requires_grad}
         kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
-        return {"model": kept, "optimizers": self.optimizers.state(), "share": self._share}
+        critic = self._updater.critic
+        state = {"model": kept, "optimizers": self.optimizers.state(), "share": self._share}
+        return state if critic is None else state | {"critic": critic.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"], strict=False)
         self.optimizers.restore(state["optimizers"])
         self._share = state["share"]
+        if self._updater.critic is not None:
+            self._updater.critic.restore(state["critic"])
 
     def validate(self) -> Mapping[str, float]:
         """Nothing: `duologue align` measures before and after on segments of its own."""

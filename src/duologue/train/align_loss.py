@@ -172,7 +172,7 @@ def rollout_loss(
     Args:
         found: of the policy that learns.
         old: log-probabilities [N, T] under the policy that drew, stream by stream.
-        advantages: [N]; 0 for what could not be scored.
+        advantages: [N], or [N, T] where each frame has its own; 0 for what could not be scored.
         policy: which surrogate.
         beta: weight of the divergence.
     """

@@ -137,6 +137,22 @@ class PreferenceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CriticSettings:
+    """A value head on frames, and generalised advantages from it (PPO)."""
+
+    discount: float = 1.0
+    """Of what comes a frame later."""
+    trace: float = 0.98
+    """Lambda: nearer to 1, less is left to the critic's judgement. 0.98 a frame is 0.37 after 4 s."""
+    rate: float = 1e-2
+    """Its learning rate."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.discount <= 1 and 0 <= self.trace <= 1 and self.rate > 0):
+            raise UserError("discount and trace are shares, the rate above 0", place="update.critic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSettings:
     """How a step's rollouts change the model. The defaults are those of arXiv 2606.11167."""
 
@@ -162,6 +178,8 @@ class UpdateSettings:
     """How weights move."""
     imitation: ImitationSettings | None = None
     """Learn from the human too; null: from rewards alone."""
+    critic: CriticSettings | None = None
+    """Give each frame an advantage of its own (PPO); null: all frames of a rollout share its own."""
     preference: PreferenceSettings | None = None
     """Learn from pairs, one optimiser step a batch; null: policy gradient."""
     lora: LoRAConfig | None = None
@@ -177,9 +195,9 @@ class UpdateSettings:
             problem = f"two actions of the text, and a gradient on {self.tokens}"
             raise UserError(problem, place="update.projection", mend="use tokens: text")
         if self.preference is not None and (
-            self.projection or self.imitation or self.updates > 1 or self.tokens != "text"
+            self.projection or self.imitation or self.critic or self.updates > 1 or self.tokens != "text"
         ):
-            problem = "pairs of texts leave no place for other tokens, two actions, imitation or more updates"
+            problem = "pairs of texts leave no place for other tokens, two actions, imitation, a critic or more updates"
             raise UserError(problem, place="update.preference", mend="leave those at their defaults, updates=1")
 
 
@@ -251,6 +269,12 @@ def duplexpo() -> AlignSettings:
     return AlignSettings(rollouts=rolled, rewards=RewardSettings(duplexpo=DuplexPOReward()), update=update)
 
 
+def ppo() -> AlignSettings:
+    """PPO with a value head on frames (arXiv 1707.06347), the rest as arXiv 2606.11167 for PersonaPlex."""
+    base = kyutai()
+    return replace(base, update=replace(base.update, critic=CriticSettings()))
+
+
 def dpo() -> AlignSettings:
     """Direct preference optimisation on the text's tokens (arXiv 2506.21463), adapters on the temporal transformer.
     With duologue align --replay it is offline, as there."""
@@ -280,6 +304,7 @@ RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
     "aspirin": aspirin,
     "wavalign": wavalign,
     "duplexpo": duplexpo,
+    "ppo": ppo,
     "dpo": dpo,
     "nano-demo": nano_demo,
 })  # fmt: skip

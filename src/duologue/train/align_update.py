@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from duologue.model.lm import ABSENT, DuplexLM
 from duologue.model.lora import without_lora
 from duologue.rl.preference import dpo_loss
+from duologue.train.align_critic import Credit, Critic
 from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores
 from duologue.train.align_settings import AlignSettings, ImitationSettings, PreferenceSettings
 from duologue.train.lm_loss import losses
@@ -46,6 +47,7 @@ class Updater:
         needed = how.kl.beta or how.preference is not None
         self._reference = reference_of(model, adapters=how.lora is not None) if needed else None
         self.optimizers = Optimizers(model, how.optimizer)
+        self.critic = None if how.critic is None else Critic(model, how.critic)
 
     def update(
         self, number: int, groups: Groups, gains: Tensor, shown: Sequence[Recorded], share: float | None
@@ -81,12 +83,17 @@ class Updater:
         with torch.no_grad():
             old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches]
         sums: dict[str, float] = {}
+        credits: list[Credit] = []
+        if self.critic is not None:
+            credits = self.critic.credit([pair for batch in batches for pair in batch])
+            frames = iter([credit.advantages for credit in credits])
+            batches = [[(rows, next(frames)) for rows, _ in batch] for batch in batches]
         for p, (batch, drawn) in enumerate(zip(batches, old, strict=True)):
-            frames = sum(int(rows.mask.sum()) for rows, _ in batch)
+            total = sum(int(rows.mask.sum()) for rows, _ in batch)
             for (rows, gain), known in zip(batch, drawn, strict=True):
                 found = self._scores(rows, self._reference if how.kl.beta else None)
                 loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
-                part = int(rows.mask.sum()) / max(frames, 1)
+                part = int(rows.mask.sum()) / max(total, 1)
                 weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
                 (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
                 for name, value in (
@@ -97,6 +104,8 @@ class Updater:
             if how.imitation is not None and share is not None and share < 1:
                 imitated = self._imitate(shown, how.imitation, 1 - share)
                 sums["imitation"] = sums.get("imitation", 0.0) + imitated / how.updates
+            if self.critic is not None:
+                sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
             moved = self._move(number * how.updates + p)
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
