@@ -35,12 +35,14 @@ from duologue.train.align_settings import (
     RECIPES,
     AlignSettings,
     CriticSettings,
+    GuardSettings,
     ImitationSettings,
     PreferenceSettings,
     RewardSettings,
     RolloutSettings,
     UpdateSettings,
 )
+from duologue.train.align_watch import Watch
 from duologue.train.loop import LoopConfig, train
 from duologue.train.optimizers import OptimizerConfig
 from duologue.train.rollout_batches import Batch, load_batch, save_batch
@@ -71,7 +73,7 @@ def quiet(axis: str, group: Group) -> dict[str, list[float]]:
 
 def learner(
     how: AlignSettings, reward: Rewarder = quiet, model: Bundle | None = None, seen: list[Any] | None = None,
-    replay: Callable[[int], Batch] | None = None,
+    replay: Callable[[int], Batch] | None = None, publish: Callable[[RunFolder, str], None] | None = None,
 ) -> AlignLearner:  # fmt: skip
     model = model or bundle()
     segments = {"pause": record(model, [segment(1.0, 2.0), segment(1.0, 2.4, "t")])}
@@ -80,7 +82,16 @@ def learner(
         if seen is not None:
             seen.append((batch, gains))
 
-    return AlignLearner(model, segments, how, seed=1, reward=reward, publish=lambda run: None, keep=keep, replay=replay)
+    return AlignLearner(
+        model,
+        segments,
+        how,
+        seed=1,
+        reward=reward,
+        publish=publish or (lambda run, name: None),
+        keep=keep,
+        replay=replay,
+    )
 
 
 def heard(part: Segment) -> Segment:
@@ -388,6 +399,51 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path: Path, more: dict[str
     with RunFolder.create(tmp_path / "cut", "align", how, resume=True) as run:
         train(learner(how), run, loop)
         assert rows_of(run) == rows_of(whole)
+
+
+class TestWatch:
+    @pytest.mark.parametrize(
+        ("row", "said"),
+        [
+            ({"kl": 3.0}, "kl is 3, above 2"), ({"repetition": 0.9}, "repetition is 0.9, above 0.8"),
+            ({"entropy": 0.001}, "entropy is 0.001, below 0.01"), ({"loss": math.nan}, "loss is nan"),
+        ],
+    )  # fmt: skip
+    def test_a_run_beyond_a_limit_for_too_long_stops(self, row: dict[str, float], said: str) -> None:
+        watch = Watch(GuardSettings(patience=2))
+        watch.see(row, "step 1")
+        watch.see({"kl": 0.1}, "step 2")  # it came back
+        watch.see(row, "step 3")
+        with pytest.raises(UserError, match=f"step 4: {said}, 2 steps in a row"):
+            watch.see(row, "step 4")
+
+    def test_limits_can_be_lifted(self) -> None:
+        watch = Watch(GuardSettings(kl=None, patience=1))
+        watch.see({"kl": 99.0}, "step 1")
+
+    def test_the_best_rewards_so_far_are_known_after_a_kill_too(self) -> None:
+        watch, again = Watch(GuardSettings()), Watch(GuardSettings())
+        assert not watch.improved()
+        watch.see({"reward_a": 1.0, "reward_b": 0.0, "kl": 0.0}, "")
+        assert watch.improved()
+        watch.see({"reward_a": 0.5}, "")
+        assert not watch.improved()
+        again.restore(watch.state())
+        again.see({"reward_a": 9.0}, "")
+        assert again.improved()
+
+    def test_the_best_model_is_kept_apart(self, tmp_path: Path) -> None:
+        names: list[str] = []
+        worth = iter([0.0, 5.0, -50.0, -50.0])
+        one = learner(
+            settings(4), lambda axis, group: {"w": [next(worth, 0.0)] * len(group)},
+            publish=lambda run, name: names.append(name),
+        )  # fmt: skip
+        with RunFolder.create(tmp_path / "run", "align", settings()) as run:
+            for number in range(2):
+                one.step(number)
+                one.publish(run)
+        assert names == ["model", "best", "model"]
 
 
 class TestSettings:

@@ -14,7 +14,6 @@ from duologue.base.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from duologue.base.runs import RunFolder
     from duologue.engine.bundle import Bundle
     from duologue.train.align_learner import AlignLearner
     from duologue.train.align_settings import AlignSettings
@@ -114,7 +113,8 @@ def main(config: AlignConfig) -> int:
 
         learner = AlignLearner(
             bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge), voice=voice,
-            publish=lambda run: publish(learner, run, config), keep=keep, replay=replay_of(config.replay),
+            publish=lambda run, name: publish(learner, run.path / name, config), keep=keep,
+            replay=replay_of(config.replay),
         )  # fmt: skip
         loop = LoopConfig(
             steps=settings.steps, log_every=1, validate_every=settings.steps, save_minutes=config.save_minutes
@@ -186,7 +186,7 @@ def replay_of(run: Path | None) -> Callable[[int], Batch] | None:
     return lambda number: load_batch(files[number % len(files)])
 
 
-def publish(learner: AlignLearner, run: RunFolder, config: AlignConfig) -> None:
+def publish(learner: AlignLearner, folder: Path, config: AlignConfig) -> None:
     """Write the model as it is now, adapters merged, with what it was aligned by in its lineage."""
     import copy
     from dataclasses import replace
@@ -199,4 +199,4 @@ def publish(learner: AlignLearner, run: RunFolder, config: AlignConfig) -> None:
     lm = copy.deepcopy(bundle.lm)
     fuse_lora(lm)
     layers = learned(bundle.config.lineage, "Alignment by Duologue", f"{config.recipe} on {config.segments}", "unknown")
-    export(replace(bundle, lm=lm, config=replace(bundle.config, lineage=layers)), run.path / "model", force=True)
+    export(replace(bundle, lm=lm, config=replace(bundle.config, lineage=layers)), folder, force=True)

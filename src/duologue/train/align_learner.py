@@ -30,6 +30,7 @@ from duologue.rl.advantages import advantages
 from duologue.rl.gates import gate
 from duologue.train.align_settings import AlignSettings, RewardSettings, RolloutSettings
 from duologue.train.align_update import Updater
+from duologue.train.align_watch import Watch
 from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
@@ -71,7 +72,7 @@ class AlignLearner:
         settings: how.
         seed: of what is drawn.
         reward: what is good.
-        publish: writes the model into the run's folder.
+        publish: writes the model into the run's folder, under a name.
         keep: is given each step's number, batch and advantages, as to write some of it down.
         replay: the batch of each step, drawn before, instead of rollouts.
 
@@ -81,8 +82,8 @@ class AlignLearner:
 
     def __init__(
         self, bundle: Bundle, segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, *, seed: int,
-        reward: Rewarder, publish: Callable[[RunFolder], None], voice: Voice | None = None, frames: int | None = None,
-        keep: Callable[[int, Batch, Tensor], None] | None = None,
+        reward: Rewarder, publish: Callable[[RunFolder, str], None], voice: Voice | None = None,
+        frames: int | None = None, keep: Callable[[int, Batch, Tensor], None] | None = None,
         replay: Callable[[int], Batch] | None = None,
     ) -> None:  # fmt: skip
         if replay is not None and settings.update.imitation is not None:
@@ -102,6 +103,7 @@ class AlignLearner:
             add_lora(self.model, how.lora)
         self.model.eval()
         self._share: float | None = None  # lambda of the step before
+        self._watch = Watch(settings.guard)
         rolled = settings.rollouts
         self.roller = Roller(  # after adapters are in place
             bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=frames
@@ -120,6 +122,7 @@ class AlignLearner:
             self._keep(number, batch, gains)
         row |= told(batch.groups, self.model)
         row |= self._updater.update(number, batch.groups, gains, shown, self._share)
+        self._watch.see(row, f"step {number + 1}")
         frames = sum(int(r.scored.sum()) for group in batch.groups for r in group)
         done = time.perf_counter()
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
@@ -129,12 +132,14 @@ class AlignLearner:
         kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
         critic = self._updater.critic
         state = {"model": kept, "optimizers": self.optimizers.state(), "share": self._share}
+        state |= {"watch": self._watch.state()}
         return state if critic is None else state | {"critic": critic.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"], strict=False)
         self.optimizers.restore(state["optimizers"])
         self._share = state["share"]
+        self._watch.restore(state["watch"])
         if self._updater.critic is not None:
             self._updater.critic.restore(state["critic"])
 
@@ -143,8 +148,10 @@ class AlignLearner:
         return {}
 
     def publish(self, run: RunFolder) -> None:
-        """Write the model."""
-        self._publish(run)
+        """Write the model; as the best one too, if its rewards are the best so far."""
+        self._publish(run, "model")
+        if self._watch.improved():
+            self._publish(run, "best")
 
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
         """Draw segments and settings, play them, as many groups at once as there are slots for, and reward them."""

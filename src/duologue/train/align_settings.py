@@ -202,6 +202,24 @@ class UpdateSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardSettings:
+    """When a run stops by itself. Null: never for that reason; a loss that is not finite always counts."""
+
+    kl: float | None = 2.0
+    """Mean divergence from the reference above which a policy has gone astray, in nats a token."""
+    repetition: float | None = 0.8
+    """Share of pairs of pieces that came before in the same rollout."""
+    entropy: float | None = 0.01
+    """Mean entropy of the text below which nothing is left to explore, in nats."""
+    patience: int = 3
+    """Steps in a row."""
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise UserError(f"{self.patience} is less than 1", place="guard.patience")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlignSettings:
     """All of a run."""
 
@@ -213,6 +231,8 @@ class AlignSettings:
     """What is rewarded."""
     update: UpdateSettings = field(default_factory=UpdateSettings)
     """How that changes the model."""
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    """When to stop early."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
