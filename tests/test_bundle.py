@@ -92,12 +92,12 @@ class TestRandom:
             load(name, device="cpu")
 
 
-def test_nano_says_that_it_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_without_nano_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from duologue.engine import bundle
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bundle, "NANO", tmp_path / "absent")
-    with pytest.raises(UserError, match="nano: has not been trained yet"):
+    with pytest.raises(UserError, match="nano: is not in this installation"):
         load("nano")
 
 

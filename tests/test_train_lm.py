@@ -45,6 +45,7 @@ from test_train_data import SENTENCES, excerpts, put, tiny_corpus
 TINY = PRESETS["tiny"].lm
 MIX = """
 text_delay: 0.4
+speak_prompt: be kind
 sources:
 - {corpus: corpus, tokens: tokens, prompts: [be kind], voiced: 0.3, dense: 0.3}
 - {corpus: corpus, tokens: tokens, prompts: [transcribe, write it down], prompted: 1, task: transcribe, weight: 0.5}
@@ -310,6 +311,7 @@ class TestVerb:
         bundle = load(tmp_path / "run" / "model", device="cpu")
         modes = bundle.config.modes
         assert modes.transcribe == Mode(prompt="transcribe", text_delay=0.4)
+        assert modes.speak == Mode(prompt="be kind")
         start = begin(config(files, tmp_path), header(files))
         assert not torch.equal(bundle.lm.text_emb.weight, start.lm.text_emb.weight)
         sound = Audio(0.1 * np.random.default_rng(0).standard_normal((1, 24_000)).astype(np.float32), 24_000)

@@ -197,7 +197,7 @@ def quality_row(what: str, scores: Sequence[float | None], least: float, quality
     )
 
 
-def silence_rows(bundle: Bundle, *, seed: int, slots: int = 4) -> list[Row]:
+def silence_rows(bundle: Bundle, *, seed: int, slots: int = 16) -> list[Row]:
     """How much of 10 s of digital silence stays silent, in the codec and in conversations with the model."""
     codec = bundle.need_codec()
     frames = round(SILENCE_S * codec.frame_rate)

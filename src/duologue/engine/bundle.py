@@ -233,6 +233,6 @@ def _preset(name: str) -> tuple[Preset, int]:
 
 def _nano() -> Path:
     if not (NANO / CONFIG).is_file():
-        mend = "use random:nano for its shape, or name another model"
-        raise UserError("has not been trained yet, and does not come with this version", place="nano", mend=mend)
+        mend = "install the package whole, or name another model"
+        raise UserError("is not in this installation", place="nano", mend=mend)
     return NANO

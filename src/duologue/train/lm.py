@@ -205,19 +205,22 @@ def new_model(config: TrainLMConfig) -> Bundle:
 
 
 def declared(bundle: Bundle, mix: Mix) -> Bundle:
-    """The bundle, which says what it learns from and, if the mix teaches it, that it transcribes, and how."""
+    """The bundle, which says what it learns from and, if the mix teaches it, how it transcribes and speaks."""
     from duologue.engine.lineage import learned
     from duologue.engine.modes import Mode
 
     corpora = list(dict.fromkeys(source.corpus.resolve().name for source in mix.sources))
     layers = learned(bundle.config.lineage, "Training by Duologue", " + ".join(corpora), mix.licence)
     bundle = replace(bundle, config=replace(bundle.config, lineage=layers))
+    modes = bundle.config.modes
     for source in mix.sources:
         if source.task == "transcribe":
             mode = Mode(prompt=source.prompts[0] if source.prompts else None, text_delay=mix.text_delay)
-            modes = replace(bundle.config.modes, transcribe=mode)
-            return replace(bundle, config=replace(bundle.config, modes=modes))
-    return bundle
+            modes = replace(modes, transcribe=mode)
+            break
+    if mix.speak_prompt is not None:
+        modes = replace(modes, speak=Mode(prompt=mix.speak_prompt))
+    return replace(bundle, config=replace(bundle.config, modes=modes))
 
 
 def export_model(bundle: Bundle, run: RunFolder, world: World) -> None:

@@ -79,6 +79,9 @@ class Mix:
     """Under which what is learned may be passed on, for the model card; the corpora's licences decide."""
     text_delay: float = 1.04
     """Seconds by which the text is behind the sound when the task is to transcribe."""
+    speak_prompt: str | None = None
+    """What the model is told before `duologue speak` makes it say a text, if sources teach it that: those in which the
+    agent speaks alone, so that without the prompt it does not talk to itself."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.text_delay <= LONGEST:
