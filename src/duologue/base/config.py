@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from duologue.base.errors import UserError
@@ -61,25 +61,32 @@ def overridden(config: C, assignments: Sequence[str], place: str = "--set") -> C
     Raises:
         UserError: not of that form, no such field, or a value that it does not take.
     """
-    import yaml
-
     plain = to_dict(config)
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip(". "):
-            raise UserError(f"{text!r} sets nothing", place=place, mend="use NAME=VALUE, as in steps=10")
-        *parents, last = name.strip().split(".")
+    for name, value in assigned(assignments, place, "use NAME=VALUE, as in steps=10"):
+        *parents, last = name.split(".")
         node = plain
         for parent in parents:
             if not isinstance(node.setdefault(parent, {}) or {}, dict):
                 raise UserError(f"{parent!r} in {name} has no fields", place=place, mend=f"set {parent} itself")
             node[parent] = node[parent] or {}
             node = node[parent]
+        node[last] = value
+    return from_dict(type(config), plain, place=place)
+
+
+def assigned(assignments: Sequence[str], place: str, mend: str) -> Iterator[tuple[str, Any]]:
+    """Dotted names and YAML values of NAME=VALUE. Errors: UserError, not of that form; `mend` tells the form."""
+    import yaml
+
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not (equals and all(name.split("."))):
+            raise UserError(f"{text!r} sets nothing", place=place, mend=mend)
         try:
-            node[last] = yaml.safe_load(value)
+            yield name, yaml.safe_load(value)
         except yaml.YAMLError:
             raise UserError(f"{value!r} is no value", place=f"{place} {name}", mend="use a number or a word") from None
-    return from_dict(type(config), plain, place=place)
 
 
 def fingerprint(config: DataclassInstance, *, free: Collection[str] = ()) -> str:

@@ -119,24 +119,19 @@ def selection(config: MineConfig) -> MiningConfig:
 
 def thresholds(texts: Sequence[str]) -> dict[str, AxisConfig]:
     """Read AXIS.NAME=VALUE. Errors: UserError for an unknown axis, name or value."""
-    import yaml
-
     from duologue.axes import AXES
-    from duologue.base.config import from_dict
+    from duologue.base.config import assigned, from_dict
     from duologue.base.typed import nearest
 
+    mend = "use AXIS.NAME=VALUE, as in pause.least_s=3"
     given: dict[str, dict[str, object]] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
+    for name, value in assigned(texts, "--set", mend):
         axis, _, key = name.partition(".")
-        if not (equals and key and value):
-            raise UserError(f"{text!r} sets nothing", place="--set", mend="use AXIS.NAME=VALUE, as in pause.least_s=3")
+        if not key or value is None:
+            raise UserError(f"{name!r} sets nothing", place="--set", mend=mend)
         if axis not in AXES:
             raise UserError(f"{axis!r} is no axis", place="--set", mend=nearest(axis, AXES))
-        try:
-            given.setdefault(axis, {})[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"{value!r} is no value", place=f"--set {name}", mend="use a number or a word") from None
+        given.setdefault(axis, {})[key] = value
     return {axis: from_dict(AXES[axis].config_type(), values, place=f"--set {axis}") for axis, values in given.items()}
 
 
