@@ -72,16 +72,19 @@ class Updater:
     def _follow(
         self, number: int, groups: Groups, gains: Tensor, shown: Sequence[Recorded], share: float | None
     ) -> dict[str, float]:
-        """Policy gradient; the rollouts' log-probabilities are taken before the first optimiser step."""
+        """Policy gradient; the rollouts' log-probabilities are taken before the first optimiser step.
+
+        Groups without spread are left out, so that they neither thin the others' gradient nor pull to the reference
+        alone. A critic learns from all. Where nothing is left and nothing is imitated, weights stay.
+        """
         how = self.settings.update
-        parts = [
-            [(i, j) for i in range(len(groups)) for j in range(p, len(groups[i]), how.updates)]
-            for p in range(how.updates)
-        ]
+        telling = [i for i, gain in enumerate(gains) if self.critic is not None or gain.any()]
+        parts = [[(i, j) for i in telling for j in range(p, len(groups[i]), how.updates)] for p in range(how.updates)]
         batches = [[self._rows(groups, gains, part[at : at + how.rows]) for at in range(0, len(part), how.rows)]
                    for part in parts]  # fmt: skip
         with torch.no_grad():
             old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches]
+        imitated = how.imitation if share is None or share < 1 else None
         sums: dict[str, float] = {}
         credits: list[Credit] = []
         if self.critic is not None:
@@ -89,6 +92,8 @@ class Updater:
             frames = iter([credit.advantages for credit in credits])
             batches = [[(rows, next(frames)) for rows, _ in batch] for batch in batches]
         for p, (batch, drawn) in enumerate(zip(batches, old, strict=True)):
+            if not batch and imitated is None:
+                continue
             total = sum(int(rows.mask.sum()) for rows, _ in batch)
             for (rows, gain), known in zip(batch, drawn, strict=True):
                 found = self._scores(rows, self._reference if how.kl.beta else None)
@@ -101,15 +106,15 @@ class Updater:
                     ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
                 ):  # fmt: skip
                     sums[name] = sums.get(name, 0.0) + part * float(value.detach()) / how.updates
-            if how.imitation is not None and share is not None and share < 1:
-                imitated = self._imitate(shown, how.imitation, 1 - share)
-                sums["imitation"] = sums.get("imitation", 0.0) + imitated / how.updates
+            if imitated is not None:
+                lost = self._imitate(shown, imitated, 1 - (share or 0.0))
+                sums["imitation"] = sums.get("imitation", 0.0) + lost / how.updates
             if self.critic is not None:
                 sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
             moved = self._move(number * how.updates + p)
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
-        return sums
+        return {"loss": 0.0} | sums
 
     def _prefer(self, number: int, groups: Groups, gains: Tensor, how: PreferenceSettings) -> dict[str, float]:
         """One optimiser step on pairs: of each group that says something, the best and the worst."""
