@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from duologue.base.runs import RunFolder
 from duologue.dialogue.segments import ReferenceEvent, Segment
 from duologue.dialogue.timeline import Track, Word
 from duologue.engine.bundle import Bundle
+from duologue.engine.prompts import Voice
 from duologue.engine.sampling import Sampling
 from duologue.model.likelihood import log_probs
 from duologue.model.lora import LoRAConfig
@@ -29,7 +31,7 @@ from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_critic import Critic
-from duologue.train.align_learner import AlignLearner, Group, Rewarder, rewarder, windowed
+from duologue.train.align_learner import AlignLearner, Group, Rewarder, longest_frames, rewarder, windowed
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_settings import (
     RECIPES,
@@ -299,11 +301,45 @@ class TestStep:
         assert gains[0, 1:].sum().abs() < 1e-5
 
     def test_groups_without_spread_move_nothing(self) -> None:
-        one = learner(settings(kl=KLConfig(beta=0)), lambda axis, group: {"same": [1.0] * len(group)})
+        one = learner(settings(kl=KLConfig(beta=0.1)), lambda axis, group: {"same": [1.0] * len(group)})
         before = [p.detach().clone() for p in one.model.parameters()]
         row = one.step(0)
         assert row["flat_groups"] == 2
         assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+
+    def test_a_group_without_spread_changes_nothing_for_the_others(self) -> None:
+        """rl-engineering's trap: it must not thin their gradient."""
+        model = bundle()
+        groups, gains = [rollouts(model), rollouts(model, 0.0)], torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
+        after = []
+        for count in (1, 2):
+            one = learner(settings(updates=1), model=replace(model, lm=copy.deepcopy(model.lm)))
+            one._updater.update(0, groups[:count], gains[:count], [], None)
+            after.append([p.detach() for p in one.model.parameters()])
+        assert all(torch.equal(a, b) for a, b in zip(*after, strict=True))
+        assert not all(torch.equal(a, b) for a, b in zip(after[0], model.lm.parameters(), strict=True))
+
+    def test_a_checkpoint_of_other_parameters_is_refused(self) -> None:
+        adapted = learner(settings(lora=LoRAConfig(rank=4, targets="transformer.*")))
+        other = learner(settings(lora=LoRAConfig(rank=4, targets="text_linear")))
+        for taker, giver in ((adapted, other), (other, adapted), (learner(settings()), adapted)):
+            with pytest.raises(ValueError, match="other parameters"):
+                taker.restore(giver.state())
+
+    def test_slots_have_room_for_the_longest_rollout_and_hardly_more(self) -> None:
+        model = bundle()
+        how = RolloutSettings(axes=("pause",), slots=4, group=4, context_s=(0.0, 30.0), lead_s=0.5, text_prompt="hi")
+        voice = Voice(codes=torch.zeros(8, 20, dtype=torch.long))
+        parts = [segment(1.0, 2.0), segment(1.5, 2.4, "t")]
+        one = AlignLearner(
+            model, {"pause": record(model, parts)}, replace(settings(), rollouts=how), seed=0, reward=quiet,
+            publish=lambda run, name: None, voice=voice,
+        )  # fmt: skip
+        for recorded in one.segments["pause"]:
+            for context in (0.0, 30.0):
+                one.roller.play([Episode(recorded, context, DRAWN)])
+        assert longest_frames(parts, how, 12.5) == 30 + 4
+        assert longest_frames(parts, replace(how, context_s=(0.0, 0.2)), 12.5) == 19 + 4  # 1 s behind a lead of 0.5
 
     def test_the_axes_rules_reward_what_was_heard(self) -> None:
         group = rollouts(bundle())

@@ -198,3 +198,9 @@ class Prompter:
         if voice is not None and voice.embeddings is not None and voice.last is not None:
             self._engine.prefill_embedded(state, slot, voice.embeddings, voice.last)
         self._engine.prefill(state, [slot], codes[None])
+
+
+def prompt_room(text: str, voice: Voice | None) -> int:
+    """At least as many frames as a prompt has; a token is no shorter than a byte."""
+    kept = None if voice is None else voice.codes if voice.codes is not None else voice.embeddings
+    return 2 * 7 + len(system_prompt(text).encode("utf-8", "replace")) + (0 if kept is None else max(kept.shape))

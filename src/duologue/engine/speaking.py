@@ -22,10 +22,9 @@ from duologue.engine.bundle import Bundle
 from duologue.engine.duplex import Duplex, DuplexState
 from duologue.engine.engine import FREE
 from duologue.engine.modes import need_mode
-from duologue.engine.prompts import Prompter, Voice, tones
+from duologue.engine.prompts import Prompter, Voice, prompt_room, tones
 from duologue.engine.reading import Due, Pace, Reader, spell
 from duologue.engine.sampling import Sampling, Script
-from duologue.model.text import system_prompt
 from duologue.model.words import TextLayout
 
 SLOTS = 8
@@ -239,9 +238,3 @@ class Speaker:
         is still given the prompt's last frame in the first one."""
         last = line is not None and line.prompted > 0 and line.reader.frame < self._config.user_lag
         return (self._tone.sine if last else self._tone.silence)[: self._config.user_streams]
-
-
-def prompt_room(text: str, voice: Voice | None) -> int:
-    """At least as many frames as a prompt has; a token is no shorter than a byte."""
-    kept = None if voice is None else voice.codes if voice.codes is not None else voice.embeddings
-    return 2 * 7 + len(system_prompt(text).encode("utf-8", "replace")) + (0 if kept is None else max(kept.shape))

@@ -23,6 +23,8 @@ from duologue.axes.judge import AXES as JUDGED
 from duologue.axes.judge import Judge
 from duologue.axes.proxy import Proxy
 from duologue.base.errors import UserError
+from duologue.dialogue.segments import Segment
+from duologue.engine.prompts import prompt_room
 from duologue.engine.sampling import SEEDS, Sampling
 from duologue.model.lm import DuplexLM
 from duologue.model.lora import add_lora
@@ -65,10 +67,9 @@ class AlignLearner:
     """Aligns a language model; see `loop.Learner`.
 
     Args:
-        bundle: the model, in float32 or bfloat16, on its device.
+        bundle: the model, in float32, on its device.
         segments: by axis, what to roll out.
         voice: whose voice the agent takes.
-        frames: the longest rollout with its prompt and context, where it is shorter than the model's context.
         settings: how.
         seed: of what is drawn.
         reward: what is good.
@@ -83,7 +84,7 @@ class AlignLearner:
     def __init__(
         self, bundle: Bundle, segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, *, seed: int,
         reward: Rewarder, publish: Callable[[RunFolder, str], None], voice: Voice | None = None,
-        frames: int | None = None, keep: Callable[[int, Batch, Tensor], None] | None = None,
+        keep: Callable[[int, Batch, Tensor], None] | None = None,
         replay: Callable[[int], Batch] | None = None,
     ) -> None:  # fmt: skip
         if replay is not None and settings.update.imitation is not None:
@@ -105,8 +106,12 @@ class AlignLearner:
         self._share: float | None = None  # lambda of the step before
         self._watch = Watch(settings.guard)
         rolled = settings.rollouts
+        played = [recorded.segment for found in self.segments.values() for recorded in found]
+        longest = prompt_room(rolled.text_prompt, voice) + longest_frames(
+            played, rolled, bundle.need_codec().frame_rate
+        )
         self.roller = Roller(  # after adapters are in place
-            bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=frames
+            bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=longest
         )
         self._updater = Updater(self.model, settings, self.roller.demonstration)
         self.optimizers = self._updater.optimizers
@@ -128,7 +133,7 @@ class AlignLearner:
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
 
     def state(self) -> dict[str, Any]:
-        learned = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        learned = self._learned()
         kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
         critic = self._updater.critic
         state = {"model": kept, "optimizers": self.optimizers.state(), "share": self._share}
@@ -136,7 +141,10 @@ class AlignLearner:
         return state if critic is None else state | {"critic": critic.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"], strict=False)
+        missing, unknown = self.model.load_state_dict(state["model"], strict=False)
+        if unknown or (lost := set(missing) & self._learned()):
+            names = ", ".join(sorted(unknown or lost)[:3])
+            raise ValueError(f"the checkpoint learned other parameters than this run: {names}")
         self.optimizers.restore(state["optimizers"])
         self._share = state["share"]
         self._watch.restore(state["watch"])
@@ -152,6 +160,9 @@ class AlignLearner:
         self._publish(run, "model")
         if self._watch.improved():
             self._publish(run, "best")
+
+    def _learned(self) -> set[str]:
+        return {name for name, p in self.model.named_parameters() if p.requires_grad}
 
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
         """Draw segments and settings, play them, as many groups at once as there are slots for, and reward them."""
@@ -227,6 +238,13 @@ def windowed(
                 for i, (a, b) in enumerate(spans)
             ]
     return made
+
+
+def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float) -> int:
+    """At least as many frames as any rollout of these has behind its prompt."""
+    most = math.inf if how.window is not None else how.context_s[1]
+    seconds = [s.end - s.start + max(min(s.start, most), how.lead_s) for s in segments]
+    return math.ceil(max(seconds, default=0.0) * rate) + 4
 
 
 def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
