@@ -113,6 +113,10 @@ def test_the_human_is_heard_in_the_context_and_not_after_it() -> None:
     speech = rollout.scene.timeline.agent.speech
     assert speech[0].tolist() == pytest.approx([0.5, 1.4])
     assert (speech[1:, 0] >= 1.9).all()
+    said = rollout.scene.timeline.agent.words
+    assert said is not None
+    assert [w.text for w in said[:2]] == ["hello", "there"], "a judge reads what led there"
+    assert all(w.start >= 1.9 for w in said[2:])
     ((alone,),) = Roller(model, 1).play([Episode(recorded, 0.0, DRAWN[:1])])
     assert (alone.scene.timeline.agent.speech[:, 0] >= 1.9).all()
 

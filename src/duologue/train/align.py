@@ -58,8 +58,6 @@ class AlignConfig:
     """Of everything drawn."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    dtype: str = "fp32"
-    """Of the language model while it learns: fp32 or bf16."""
     threads: int | None = None
     """Of the CPU; by default all."""
     resume: bool = False
@@ -88,7 +86,7 @@ def main(config: AlignConfig) -> int:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    bundle = load(config.model, device=config.device, dtype="fp32")  # 2e-7 is lost in bf16
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     judge: Judge | Proxy | None = Proxy() if settings.rewards.proxy else None
     if settings.rewards.judge is not None:
@@ -103,6 +101,9 @@ def main(config: AlignConfig) -> int:
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
+        wordless = sum(not recorded.worded for found in segments.values() for recorded in found)
+        if wordless and settings.rollouts.context:
+            print(f"{wordless} segments begin without context: nobody knows the words of the agent's side")
 
         def keep(number: int, batch: Batch, gains: Tensor) -> None:
             folder = run.rollouts / f"step-{number:05d}"

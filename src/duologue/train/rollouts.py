@@ -47,6 +47,11 @@ class Recorded:
     user: Tensor
     """[user_streams, F]"""
 
+    @property
+    def worded(self) -> bool:
+        """Whether its text is known: only then is it given as context."""
+        return bool((self.agent[0] >= 0).all())
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:
@@ -161,8 +166,7 @@ class Roller:
         c, recorded = self.bundle.lm.config, episode.recorded
         segment, frames = recorded.segment, recorded.user.shape[1]
         start, end = int(segment.start * self._rate), min(math.ceil(segment.end * self._rate), frames)
-        known = (recorded.agent[0] >= 0).all()
-        begin = start - (round(min(episode.context_s, segment.start) * self._rate) if known else 0)
+        begin = start - (round(min(episode.context_s, segment.start) * self._rate) if recorded.worded else 0)
         begin = max(begin, 0)
         self._prompter.apply(state, slot, self._prompt, self._voice)
         prompt = self._prompter.codes(self._prompt, self._voice)
@@ -228,13 +232,13 @@ class Roller:
         segment, since = take.segment, (take.start - take.lead) / self._rate
         # Before that, the human spoke, as far as it was given.
         context, human = take.begin / self._rate, segment.timeline.agent
-        past = human.clipped(context, since).speech if context < since else np.zeros((0, 2))
-        inside = [(max(a, 0.0), min(b, segment.end)) for a, b in np.concatenate((past, speech + since)).tolist()]
+        past = human.clipped(context, since) if context < since else Track.of([], [])
+        inside = [(max(a, 0.0), min(b, segment.end)) for a, b in np.concatenate((past.speech, speech + since)).tolist()]
         said: tuple[Word, ...] | None = None
         if self.bundle.text is not None:
             layout = replace(TextLayout.of(self.bundle.lm.config), frame_rate=self._rate)
             spelt = words(take.codes[0, take.given :], self.bundle.text, layout)
-            said = tuple(Word(w.text, w.start + since, w.end + since) for w in spelt)
+            said = (*(past.words or ()), *(Word(w.text, w.start + since, w.end + since) for w in spelt))
         agent = Track.of([(a, b) for a, b in inside if a < b], said)
         scored = torch.zeros(take.codes.shape[1], dtype=torch.bool)
         scored[take.given + take.lead :] = True
