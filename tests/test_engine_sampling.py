@@ -44,6 +44,37 @@ def test_top_p_keeps_the_likeliest_that_reach_it() -> None:
     assert frequencies(draw(top_p=0.01), LOGITS)[1] == 1
 
 
+class TestPadTemperature:
+    """PAD is token 1 here: whether to speak is drawn at one temperature, and what to say at another."""
+
+    def settings(self, *temperatures: tuple[float, float | None]) -> Settings:
+        slots = [Sampling(text_temperature=t, text_top_k=0, pad_temperature=p) for t, p in temperatures]
+        return Settings.of(slots, 8, 6, 16, CPU)
+
+    @pytest.mark.parametrize(("words", "pad"), [(0.3, 1.0), (0.5, 2.0), (1.5, 0.7), (1.0, 1.0)])
+    def test_each_has_its_own(self, words: float, pad: float) -> None:
+        how = self.settings((words, pad))
+        got = torch.softmax(how.pause(LOGITS, torch.tensor([1])) / words, -1)[0]
+        rest = torch.tensor([0, 2, 3, 4, 5])
+        learned = torch.stack([LOGITS[0, 1], LOGITS[0, rest].logsumexp(0)])
+        assert float(got[1]) == pytest.approx(float(torch.softmax(learned / pad, -1)[0]), abs=1e-6)
+        torch.testing.assert_close(got[rest] / got[rest].sum(), torch.softmax(LOGITS[0, rest] / words, -1))
+
+    def test_slots_without_one_and_greedy_ones_are_as_before(self) -> None:
+        how = self.settings((0.5, None), (0.0, 1.0), (0.5, 1.0))
+        found = how.pause(LOGITS.expand(3, -1), torch.tensor([1]))
+        assert torch.equal(found[:2], LOGITS.expand(2, -1))
+        assert torch.equal(found[2:], self.settings((0.5, 1.0)).pause(LOGITS, torch.tensor([1])))
+        assert self.settings((0.5, None)).pad is None
+
+    def test_it_is_taken_along_with_other_tensors(self) -> None:
+        how = self.settings((0.5, 1.0), (0.7, None))
+        again = how.with_tensors([x.clone() for x in how.tensors()])
+        assert again.pad is not None
+        assert torch.equal(again.pad, torch.tensor([[1.0], [0.0]]))
+        assert how.kind() == again.kind() != self.settings((0.5, None), (0.7, None)).kind()
+
+
 def test_rows_of_one_batch_keep_their_own_settings() -> None:
     how = Draw.of([0.0, 1.0, 1.0], [0, 2, 6], [1.0, 1.0, 0.01], 6, CPU)
     chance = torch.tensor([0.999, 0.999, 0.999])

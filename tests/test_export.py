@@ -260,7 +260,7 @@ class TestNanosCodec:
     """The codec of `nano`, whose decoder may be trained on and which may be kept in half precision."""
 
     def test_half_precision_halves_it_and_sampling_is_written(self, folder: Path, tmp_path: Path) -> None:
-        write_json(tmp_path / "drawn.json", {"temp": 0.5})
+        write_json(tmp_path / "drawn.json", {"temp": 0.5, "pad_temperature": 0.9})
         small = [str(folder), "-o", str(tmp_path / "out"), "--codec-dtype", "fp16"]
         assert main(["export", *small, "--sampling", str(tmp_path / "drawn.json")]) == 0
         sizes = [(f / "codec.safetensors").stat().st_size for f in (folder, tmp_path / "out")]
@@ -268,6 +268,8 @@ class TestNanosCodec:
         assert sum(f.stat().st_size for f in (tmp_path / "out").iterdir()) < 60e6
         again = load(tmp_path / "out", device="cpu")
         assert again.config.sampling.audio_temperature == 0.5
+        assert again.config.sampling.pad_temperature == 0.9
+        assert "pad_temperature" not in read_json(tmp_path / "out" / "config.json")["lm_gen_config"], "moshi has none"
         assert next(again.need_codec().parameters()).dtype == torch.float32  # type: ignore[attr-defined]
 
     def test_a_decoder_that_was_trained_on_takes_the_other_s_place(self, folder: Path, tmp_path: Path) -> None:

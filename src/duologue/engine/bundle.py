@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from duologue.base.errors import UserError
@@ -34,6 +35,8 @@ KYUTAI_CODEC = re.compile(r".*e351c8d8.*\.safetensors|hf://kyutai/mimi/.*")
 """Names of the one codec that Kyutai's and NVIDIA's models share: e351c8d8 is its signature."""
 NANO = Path(__file__).with_name("nano")
 """The model that comes with the package."""
+OWN_SAMPLING = ("pad_temperature",)
+"""Settings of `Sampling` that moshi's LMGen does not have; duologue.json holds them."""
 RANDOM = re.compile(r"random:(?P<preset>[^@]*)(?:@(?P<seed>.*))?")
 
 
@@ -180,7 +183,7 @@ def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
     return BundleConfig(
         name=source.name,
         model_type=values.get("model_type", "moshi"),
-        sampling=read_sampling(drawn),
+        sampling=read_sampling(drawn, values["duologue"].get("sampling") or {}),
         lm_gen_config=drawn,
         lineage=known,
         source=source,
@@ -190,8 +193,11 @@ def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
     )
 
 
-def read_sampling(values: Mapping[str, Any]) -> Sampling:
-    """Kyutai's `lm_gen_config` (arguments of moshi's LMGen) as ours; what is not about sampling is left out."""
+def read_sampling(values: Mapping[str, Any], own: Mapping[str, Any] = MappingProxyType({})) -> Sampling:
+    """Kyutai's `lm_gen_config` (arguments of moshi's LMGen) as ours; what is not about sampling is left out.
+
+    `own` is what duologue.json holds under `sampling`: settings that moshi does not have, and would stumble on.
+    """
     names = {
         "temp": "audio_temperature", "temp_text": "text_temperature", "top_k": "audio_top_k",
         "top_k_text": "text_top_k",
@@ -201,7 +207,7 @@ def read_sampling(values: Mapping[str, Any]) -> Sampling:
         given |= {"audio_temperature": 0.0, "text_temperature": 0.0}
     if values.get("cfg_is_no_text"):  # without it, cfg_coef is about conditions
         given["guidance"] = values.get("cfg_coef", 1.0)
-    return Sampling(**given)
+    return Sampling(**given, **{name: own[name] for name in OWN_SAMPLING if name in own})
 
 
 def _random(name: str, *, device: str, dtype: str, codec: bool) -> Bundle:

@@ -289,8 +289,7 @@ class Engine:
         scores = text_logits
         if settings.bonus is not None:
             scores = text_logits.index_add(1, self._pad, settings.bonus[:, None].to(text_logits.dtype))
-        if settings.script is not None:
-            scores = settings.script.restrict(scores)
+        scores = settings.pause(scores, self._pad) if settings.script is None else settings.script.restrict(scores)
         token = torch.where(free[:, 0], settings.text.pick(scores, chance[0]), known[:, 0])
         tokens, logits = [token], []
         if self.audio_streams:

@@ -84,6 +84,7 @@ def export(
     """
     from duologue.base.config import to_dict
     from duologue.base.files import atomic_path, write_json, write_text
+    from duologue.engine.bundle import OWN_SAMPLING
     from duologue.engine.card import model_card
     from duologue.model.checkpoint import CONFIG, OURS, own_config, save_lm
     from duologue.model.config import kyutai_config
@@ -97,9 +98,12 @@ def export(
         save_lm(bundle.lm, aside)
         values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices, codec_dtype)
         write_json(aside / CONFIG, values)
-        told = {"lineage": [asdict(x) for x in bundle.config.lineage]}
+        told: dict[str, Any] = {"lineage": [asdict(x) for x in bundle.config.lineage]}
         modes = {name: mode for name, mode in to_dict(bundle.config.modes).items() if mode is not None}
-        write_json(aside / OURS, own_config(bundle.lm.config) | told | {"modes": modes})
+        own = {name: value for name in OWN_SAMPLING if (value := getattr(bundle.config.sampling, name)) is not None}
+        write_json(
+            aside / OURS, own_config(bundle.lm.config) | told | {"modes": modes} | ({"sampling": own} if own else {})
+        )
         write_text(aside / CARD, model_card(bundle, folder.name, _listed(aside)))
         written = _listed(aside)
         before = folder.with_name(f".{aside.stem.strip('.')}.old")
@@ -115,13 +119,16 @@ def _changed(bundle: Bundle, config: ExportConfig) -> Bundle:
     from duologue.codec import load_codec
     from duologue.codec.split import SplitCodec
     from duologue.codec.tokens import codes_hash
+    from duologue.engine.bundle import OWN_SAMPLING, read_sampling
     from duologue.model.presets import codebooks
 
     if config.sampling is not None:
         drawn = read_json(config.sampling)
         if not isinstance(drawn, dict):
             raise UserError("is no object", place=config.sampling, mend='write {"temp": 0.8, "temp_text": 0.7}')
-        bundle = replace(bundle, config=replace(bundle.config, lm_gen_config=drawn))
+        theirs = {name: value for name, value in drawn.items() if name not in OWN_SAMPLING}
+        changed = replace(bundle.config, lm_gen_config=theirs, sampling=read_sampling(theirs, drawn))
+        bundle = replace(bundle, config=changed)
     if config.codec_file is not None:
         before = bundle.codec
         codec = load_codec(config.codec_file, device="cpu", n_codebooks=codebooks(bundle.lm.config))

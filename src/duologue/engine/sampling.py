@@ -41,6 +41,10 @@ class Sampling:
     """Of the audio's draws."""
     padding_bonus: float = 0.0
     """Added to the logit of PAD: above 0 the agent speaks less."""
+    pad_temperature: float | None = None
+    """Of the choice between PAD and all else, before the text temperature decides what else: 1 keeps as learned when
+    the agent speaks, however careful its words are. None: PAD is a token like any other. A given text (`Script`) and
+    greedy text do not take it."""
     guidance: float = 1.0
     """Classifier-free guidance by text: audio logits are those without the text, plus this many times what the text
     changes. 1: none. Above 1 the sound follows the words more closely, and each frame is read twice. For models that
@@ -55,6 +59,9 @@ class Sampling:
                 raise UserError(f"{top_k} is no number of tokens", place=f"{kind}_top_k", mend="use 0 for all of them")
             if not 0 < top_p <= 1:
                 raise UserError(f"{top_p} is no probability", place=f"{kind}_top_p", mend="use more than 0, at most 1")
+            if self.pad_temperature is not None and not 0 < self.pad_temperature < float("inf"):
+                problem = f"{self.pad_temperature} is no temperature of PAD"
+                raise UserError(problem, place="pad_temperature", mend="use more than 0, such as 1, or none")
             if not 0 <= self.guidance < float("inf"):
                 raise UserError(f"{self.guidance} is no guidance", place="guidance", mend="use 1 for none, or 1.5 to 3")
             seed = getattr(self, f"{kind}_seed")
@@ -158,6 +165,8 @@ class Settings:
     """[B], added to the logit of PAD."""
     guidance: Tensor | None
     """[B, 1], of second readings, if any slot has one."""
+    pad: Tensor | None = None
+    """[B, 1], temperatures of PAD, if any slot has one; 0: none."""
     script: Script | None = None
     """For this step alone."""
 
@@ -179,7 +188,22 @@ class Settings:
         guidance = None
         if any(s.guidance != 1 for s in slots):
             guidance = torch.tensor([s.guidance for s in slots], dtype=torch.float32, device=device)[:, None]
-        return Settings(text, audio, seeds, bonus, guidance)
+        pad = None
+        if any(s.pad_temperature for s in slots):
+            pad = torch.tensor([s.pad_temperature or 0.0 for s in slots], dtype=torch.float32, device=device)[:, None]
+        return Settings(text, audio, seeds, bonus, guidance, pad)
+
+    def pause(self, logits: Tensor, pad: Tensor) -> Tensor:
+        """Text logits [B, text_card] that give PAD (its id, [1]) its chance at its own temperature, when drawn from at
+        the text's."""
+        if self.pad is None:
+            return logits
+        scores = logits.float()
+        heat, rest = self.text.temperature.clamp(min=1e-6), scores.index_fill(1, pad, -torch.inf)
+        odds = (scores[:, pad] - rest.logsumexp(1, keepdim=True)) / self.pad.clamp(min=1e-6)
+        own = heat * (odds + (rest / heat).logsumexp(1, keepdim=True))
+        taken = (self.pad > 0) & (self.text.temperature > 0)
+        return scores.index_copy(1, pad, torch.where(taken, own, scores[:, pad]))
 
     def guide(self, read: Tensor, unread: Tensor) -> Tensor:
         """Audio logits [B, card] of readings with the text and without it (moshi 0.2.13, LMGen.depformer_step)."""
@@ -192,7 +216,7 @@ class Settings:
         """All tensors, in a fixed order."""
         columns = [x for draw in (self.text, self.audio) for x in (draw.temperature, draw.top_k, draw.top_p)]
         script = [] if self.script is None else [self.script.among, self.script.due, self.script.begins]
-        extra = [x for x in (self.bonus, self.guidance) if x is not None]
+        extra = [x for x in (self.bonus, self.guidance, self.pad) if x is not None]
         return [*columns, self.seeds, *extra, *script]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Settings:
@@ -201,8 +225,8 @@ class Settings:
         audio = replace(self.audio, temperature=tensors[3], top_k=tensors[4], top_p=tensors[5])
         script = None if self.script is None else Script(*tensors[-3:])
         extra = iter(tensors[7:])
-        bonus = None if self.bonus is None else next(extra)
-        return Settings(text, audio, tensors[6], bonus, None if self.guidance is None else next(extra), script)
+        bonus, guidance, pad = (None if x is None else next(extra) for x in (self.bonus, self.guidance, self.pad))
+        return Settings(text, audio, tensors[6], bonus, guidance, pad, script)
 
     def kind(self) -> tuple[object, ...]:
         """All that is not in tensors: settings of one kind run the same steps."""
@@ -211,6 +235,7 @@ class Settings:
             *flags,
             self.bonus is None,
             self.guidance is None,
+            self.pad is None,
             None if self.script is None else self.script.among.shape[1],
         )
 

@@ -55,6 +55,9 @@ class TalkConfig:
     """Audio tokens that can be drawn; 0: all."""
     guidance: float | None = None
     """How closely the sound follows the words: 1 as learned, above 1 more closely, at twice the work."""
+    pad_temperature: float | None = None
+    """Of the choice whether to speak, apart from that of words: 1 speaks as often as was learned; by default the
+    model's own."""
     padding_bonus: float = 0.0
     """Added to the logit of PAD: above 0 the agent speaks less."""
     json: Path | None = None
@@ -85,7 +88,7 @@ def main(config: TalkConfig) -> int:
     drawn = settings(
         bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
         text_top_k=config.text_top_k, audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
-        guidance=config.guidance,
+        guidance=config.guidance, pad_temperature=config.pad_temperature,
     )  # fmt: skip
     voice = pick_voice(config.voice_prompt, bundle)
     setup = Setup(sampling=drawn, text_prompt=config.text_prompt, voice=voice)

@@ -21,6 +21,7 @@ VOICE_FRAMES = (25, 75)
 """Shortest and longest voice prompt, in frames."""
 DENSE = 0.6
 """Least share of speaking frames in a dense excerpt."""
+OPENING, CUT = 0.1, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,15 @@ class Excerpts:
         tone: the codec's silence and tone, for prompts and for sides that are silent.
         frames: length of an excerpt with its prompt.
         held_out: draw from what is held out instead.
+        opening: share of excerpts that begin where the conversation does.
+        cut: frames that are not learned of those that begin in the middle of one.
     """
 
     def __init__(
         self, sources: Sequence[Source], config: LMConfig, tokenizer: TextTokenizer, tone: Tones, frames: int,
-        *, held_out: bool = False,
+        *, held_out: bool = False, opening: float = OPENING, cut: int = CUT,
     ) -> None:  # fmt: skip
+        self._opening, self._cut = opening, cut
         self._config, self._tokenizer, self._tone, self._frames = config, tokenizer, tone, frames
         chosen = [(s, s.held_out if held_out else s.talks) for s in sources]
         self._sources = [(s.config, s.delay, talks) for s, talks in chosen if talks]
@@ -81,6 +85,8 @@ class Excerpts:
         side, told = int(rng.random() < source.swap), source.task == "transcribe"
         dense = rng.random() < source.dense
         start = place(talk, 1 - side if told else side, self._frames, dense, rng)
+        if rng.random() < self._opening:
+            start = 0
         words = ""
         if source.styles and rng.random() < source.styled:
             share = talk.speaks[side, start : start + self._frames].mean()
@@ -103,7 +109,9 @@ class Excerpts:
         end = prompt.shape[1] + taken
         codes[:, prompt.shape[1] : end] = main
         learn = torch.zeros(self._frames, dtype=torch.bool)
-        learn[prompt.shape[1] : end] = True
+        # A talk that has just begun is unlike one that was cut, where people are in the middle of words.
+        cut = self._cut if start and not told else 0
+        learn[prompt.shape[1] + cut : end] = True
         speaks = torch.zeros(self._frames, dtype=torch.bool)
         if source.task == "talk":
             speaks[prompt.shape[1] : end] = torch.from_numpy(talk.speaks[side, start : start + taken])
