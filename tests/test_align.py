@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from duologue.audio.wave import read_audio
 from duologue.base.command import Group, Verb, run
+from duologue.base.errors import UserError
 from duologue.base.files import read_json
 from duologue.base.metrics import read_rows
 from duologue.engine.bundle import load
+from duologue.train.align import mined, read_segments
 
 VERBS = Group("x", {"align": Verb("x", "duologue.train.align:main")})
 SMALL = [
@@ -28,7 +32,7 @@ def test_the_shipped_corpus_aligns_a_model_that_then_loads(tmp_path: Path) -> No
     assert align("nano-demo", "-o", out, *SMALL, "rollouts.axes=[pause, interruption]", "--json", tmp_path / "x") == 0
     rows = read_rows(out / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
-    assert {"loss", "kl", "entropy", "gradient", "pad_share", "repetition", "rollout_fps"} <= set(rows[0])
+    assert {"loss", "gradient", "flat_groups", "pad_share", "repetition", "rollout_fps"} <= set(rows[0])
     assert read_json(tmp_path / "x") == rows[-1]
     model = load(out / "model", device="cpu")
     assert model.config.lineage[-1].what == "Alignment by Duologue"
@@ -37,6 +41,25 @@ def test_the_shipped_corpus_aligns_a_model_that_then_loads(tmp_path: Path) -> No
     assert read_audio(sounds[0]).channels == 2
     told = read_json(sounds[0].with_suffix(".json"))
     assert {"agent", "user", "events", "advantage"} <= set(told)
+
+
+def test_tokens_beside_segments_are_taken_if_this_codec_made_them(tmp_path: Path) -> None:
+    """Then no sound is needed; another codec's are left alone, and the sound is encoded into the run's own cache."""
+    folder, out = tmp_path / "segments", tmp_path / "cache"
+    mined("sample", folder)
+    model = load("random:tiny@0", device="cpu")
+    (fresh,) = (read_segments(folder, ("interruption",), model, out)[x] for x in ("interruption",))
+    assert sorted(path.name for path in out.iterdir()) == ["cache.json", "codes.u16", "index.parquet", "journal.jsonl"]
+    out.rename(folder / "tokens")
+    shutil.rmtree(folder / "clips")
+    (again,) = (read_segments(folder, ("interruption",), model, out)[x] for x in ("interruption",))
+    assert not out.exists()
+    assert len(again) == len(fresh) > 0
+    for a, b in zip(fresh, again, strict=True):
+        assert torch.equal(a.agent, b.agent)
+        assert torch.equal(a.user, b.user)
+    with pytest.raises(UserError, match="interruption"):
+        read_segments(folder, ("interruption",), load("random:tiny@1", device="cpu"), out)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,29 +62,18 @@ def main(config: EncodeConfig) -> int:
         raise UserError("where do the tokens go?", place="--out", mend="name a folder: -o TOKENS")
     out = config.out or config.source / "tokens"
     items = segment_items(config.source) if segments else corpus_items(config)
-    from torch import nn
-
     from duologue.base.compute import pick_device
     from duologue.base.files import write_json
     from duologue.codec import load_codec
-    from duologue.codec.tokens import codes_hash
-    from duologue.corpus.encoding import encode_items
-    from duologue.corpus.token_cache import CacheHeader, TokenCache, TokenCacheWriter
+    from duologue.corpus.encoding import encode_items, header_of
+    from duologue.corpus.token_cache import TokenCache, TokenCacheWriter
     from duologue.engine.bundle import codec_of
 
-    codec = (
-        load_codec(config.codec, device=config.device)
-        if config.codec
-        else (codec_of(config.model, device=config.device))
-    )
-    assert isinstance(codec, nn.Module)
-    header = CacheHeader(
-        codec=codes_hash(codec),
-        codebooks=codec.n_codebooks,
-        card=codec.card,
-        frame_rate=codec.frame_rate,
-        skip=config.skip,
-    )
+    if config.codec is not None:
+        codec = load_codec(config.codec, device=config.device)
+    else:
+        codec = codec_of(config.model, device=config.device)
+    header = header_of(codec, config.skip)
     start = time.perf_counter()
     failed = encode_items(codec, pick_device(config.device), items, TokenCacheWriter(out, header), config.rows)
     taken = time.perf_counter() - start
@@ -99,13 +88,14 @@ def main(config: EncodeConfig) -> int:
     return 0
 
 
-def segment_items(folder: Path) -> Iterator[Item]:
-    """Every segment of a store that has sound."""
+def segment_items(folder: Path, axes: Sequence[str] | None = None) -> Iterator[Item]:
+    """Every segment of a store that has sound, or those of some axes."""
     from duologue.corpus.encoding import Item
     from duologue.corpus.store import SegmentStore
 
     for segment in SegmentStore(folder):
-        if segment.agent_audio is not None or segment.user_audio is not None:
+        wanted = axes is None or segment.axis in axes
+        if wanted and (segment.agent_audio is not None or segment.user_audio is not None):
             yield Item(segment.id, segment.end, partial(_hear, segment.agent_audio, segment.user_audio))
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from duologue.audio.wave import Audio
 from duologue.base.errors import UserError
 from duologue.base.progress import meter
 from duologue.codec.interface import Codec
-from duologue.corpus.token_cache import TokenCacheWriter
+from duologue.codec.tokens import codes_hash
+from duologue.corpus.token_cache import CacheHeader, TokenCacheWriter
 
 FRAMES = 32
 """Frames of each row per step of the codec: with 16 rows, about 250 MB of activations in Mimi."""
@@ -30,6 +32,14 @@ class Item:
     """About how long it is, to batch by."""
     sounds: Callable[[], tuple[Audio | None, Audio | None]]
     """Reads (agent, user), one channel each; None: absent. Errors: UserError."""
+
+
+def header_of(codec: Codec, skip: float = 0.0) -> CacheHeader:
+    """The header of a cache of this codec's tokens."""
+    assert isinstance(codec, nn.Module)
+    return CacheHeader(
+        codec=codes_hash(codec), codebooks=codec.n_codebooks, card=codec.card, frame_rate=codec.frame_rate, skip=skip
+    )
 
 
 def encode_items(

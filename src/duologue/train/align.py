@@ -14,6 +14,7 @@ from duologue.base.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duologue.corpus.token_cache import TokenCache
     from duologue.engine.bundle import Bundle
     from duologue.train.align_learner import AlignLearner
     from duologue.train.align_settings import AlignSettings
@@ -97,13 +98,14 @@ def main(config: AlignConfig) -> int:
         segments: dict[str, list[Recorded]] = {}
         if config.replay is None:
             folder = mined(config.segments, run.path / "segments")
-            segments = read_segments(folder, settings.rollouts.axes, bundle)
+            segments = read_segments(folder, settings.rollouts.axes, bundle, run.path / "tokens")
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
         wordless = sum(not recorded.worded for found in segments.values() for recorded in found)
         if wordless and settings.rollouts.context:
-            print(f"{wordless} segments begin without context: nobody knows the words of the agent's side")
+            why = "the agent's words in it are unknown" if bundle.text else "the model has no tokenizer for its words"
+            print(f"{wordless} segments are played without the recording before them: {why}")
 
         def keep(number: int, batch: Batch, gains: Tensor) -> None:
             folder = run.rollouts / f"step-{number:05d}"
@@ -142,22 +144,43 @@ def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
     return overridden(from_dict(AlignSettings, read_yaml(path), place=str(path)), changes)
 
 
-def read_segments(folder: Path, axes: Sequence[str], bundle: Bundle) -> dict[str, list[Recorded]]:
-    """Segments by axis as tokens. Errors: UserError, no segments there, or none of an axis."""
-    from duologue.base.progress import track
+def read_segments(folder: Path, axes: Sequence[str], bundle: Bundle, cache: Path) -> dict[str, list[Recorded]]:
+    """Segments by axis as tokens: those that lie beside them, if this codec made them, else `cache` is filled.
+
+    Raises:
+        UserError: no segments there, none of an axis, or no sound.
+    """
     from duologue.corpus.store import SegmentStore
     from duologue.train.rollouts import record
 
-    store = SegmentStore(folder)
+    store = SegmentStore(folder, tokens_of(folder, axes, bundle, cache))
     found: dict[str, list[Recorded]] = {}
     for axis in axes:
-        segments = [store.segment(row) for row in store.rows(axis)]
-        if not segments:
+        found[axis] = record(bundle, [store.segment(row) for row in store.rows(axis)])
+        if not found[axis]:
             mend = "mine a larger corpus, or leave the axis out: --set rollouts.axes=[...]"
             raise UserError(f"holds no segments of the axis {axis}", place=folder, mend=mend)
-        parts = [segments[i : i + 8] for i in range(0, len(segments), 8)]
-        found[axis] = [recorded for part in track(parts, f"encoding {axis}") for recorded in record(bundle, part)]
     return found
+
+
+def tokens_of(folder: Path, axes: Sequence[str], bundle: Bundle, cache: Path) -> TokenCache:
+    """The tokens of a folder of segments, encoded into `cache` where they are missing or another codec's."""
+    import torch
+    from torch import nn
+
+    from duologue.corpus.encode import segment_items
+    from duologue.corpus.encoding import encode_items, header_of
+    from duologue.corpus.token_cache import HEADER, TokenCache, TokenCacheWriter, read_header
+
+    codec = bundle.need_codec()
+    header, beside = header_of(codec), folder / "tokens"
+    if (beside / HEADER).is_file() and read_header(beside) == header:
+        return TokenCache(beside)
+    assert isinstance(codec, nn.Module)
+    device: torch.device = next(codec.parameters()).device
+    for line in encode_items(codec, device, segment_items(folder, axes), TokenCacheWriter(cache, header)):
+        print(f"left out: {line}")
+    return TokenCache(cache)
 
 
 def mined(name: str, folder: Path) -> Path:

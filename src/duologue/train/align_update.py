@@ -114,7 +114,7 @@ class Updater:
             moved = self._move(number * how.updates + p)
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
-        return {"loss": 0.0} | sums
+        return {"loss": 0.0, "gradient": 0.0} | sums
 
     def _prefer(self, number: int, groups: Groups, gains: Tensor, how: PreferenceSettings) -> dict[str, float]:
         """One optimiser step on pairs: of each group that says something, the best and the worst."""

@@ -78,8 +78,26 @@ class Rollout:
 
 
 def record(bundle: Bundle, segments: Sequence[Segment], *, rows: int = 16) -> list[Recorded]:
-    """Segments as tokens. Errors: UserError, a segment without sound."""
-    codec, c = bundle.need_codec(), bundle.lm.config
+    """Segments as tokens: theirs if they have some, else their sound is encoded. Errors: UserError, neither."""
+    c, rate, found = bundle.lm.config, bundle.need_codec().frame_rate, []
+    layout = replace(TextLayout.of(c), frame_rate=rate)
+    unknown = iter(_encoded(bundle, [s for s in segments if s.codes is None], rows))
+    for segment in segments:
+        if segment.codes is None:
+            agent, user = next(unknown)
+        else:
+            agent, user = torch.from_numpy(segment.codes).long().chunk(2)
+        frames, said = agent.shape[1], segment.timeline.agent.words
+        text = torch.full((1, frames), -1)
+        if said is not None and bundle.text is not None:
+            text = lay_words(said, bundle.text, frames, layout)[None].long()
+        found.append(Recorded(segment, torch.cat((text, agent[: c.agent_streams])), user[: c.user_streams]))
+    return found
+
+
+def _encoded(bundle: Bundle, segments: Sequence[Segment], rows: int) -> list[tuple[Tensor, Tensor]]:
+    """Codes [n, T] of (agent, user) of each segment, from its sound."""
+    codec = bundle.need_codec()
     assert isinstance(codec, nn.Module)
     device = next(codec.parameters()).device
     waves = [
@@ -87,14 +105,10 @@ def record(bundle: Bundle, segments: Sequence[Segment], *, rows: int = 16) -> li
         for s in segments for read in (s.agent_audio, s.user_audio)
     ]  # fmt: skip
     codes = [x for first in range(0, len(waves), rows) for x in encode_rows(codec, device, waves[first : first + rows])]
-    found, layout = [], replace(TextLayout.of(c), frame_rate=codec.frame_rate)
-    for i, segment in enumerate(segments):
-        frames = max(codes[2 * i].shape[1], codes[2 * i + 1].shape[1])
-        agent, user = (_padded(torch.from_numpy(x), frames) for x in codes[2 * i : 2 * i + 2])
-        said, text = segment.timeline.agent.words, torch.full((1, frames), -1)
-        if said is not None and bundle.text is not None:
-            text = lay_words(said, bundle.text, frames, layout)[None].long()
-        found.append(Recorded(segment, torch.cat((text, agent[: c.agent_streams])), user[: c.user_streams]))
+    found = []
+    for sides in zip(codes[::2], codes[1::2], strict=True):
+        agent, user = (_padded(torch.from_numpy(x), max(y.shape[1] for y in sides)) for x in sides)
+        found.append((agent, user))
     return found
 
 
