@@ -179,13 +179,3 @@ def test_a_mistake_is_one_line_and_status_2(
     assert printed.err.count("\n") == 1
     assert re.search(re.escape(named), printed.err, re.IGNORECASE)
     assert list(tmp_path.glob("runs/*")) == []
-
-
-def test_demo_scores_six_dialogues(tmp_path: Path) -> None:
-    done = run("demo", "--out", "demo", "--json", "demo.json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "demo.json").read_text())
-    assert sum(len(r["samples"]) for r in results) == 6
-    assert {r["task"] for r in results} == {"pause_handling", "smooth_turn_taking", "user_interruption", "backchannel"}
-    assert all(s["status"] == "ok" for r in results for s in r["samples"].values())
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000

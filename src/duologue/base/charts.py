@@ -156,6 +156,26 @@ def cumulative(
     return _svg(body, legend, f"Cumulative shares of {x_label}", empty=empty)
 
 
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str) -> str:
+    """Up to four curves as SVG, each through its points (x, y) in their order.
+
+    Raises:
+        ValueError: more than four series.
+    """
+    if len(series) > len(COLOURS):
+        raise ValueError(f"{len(series)} series; at most {len(COLOURS)} can be told apart")
+    known = {name: [(x, y) for x, y in points if math.isfinite(x + y)] for name, points in series.items()}
+    everything = [point for points in known.values() for point in points]
+    frame = _Frame(*_ends([x for x, _ in everything]), *_ends([y for _, y in everything]))
+    lines, legend = [], []
+    for (name, points), colour, dash in zip(known.items(), COLOURS, DASHES, strict=False):
+        legend.append(_Entry(_counted(name, len(points), len(series[name]) - len(points)), colour, dash))
+        if points:
+            lines.append(_line([(frame.x(x), frame.y(y)) for x, y in points], colour, dash))
+    body = _axes(frame, x_label, y_label) + "".join(lines)
+    return _svg(body, legend, f"{y_label} over {x_label}", empty=not any(known.values()))
+
+
 def bars(rows: Sequence[Bar], *, x_label: str, zero: bool = True) -> str:
     """Values with their intervals as SVG, one row each: a dot, a line from low to high, the numbers at the right.
 
@@ -249,6 +269,12 @@ def _expected(reference: Reference, edges: Sequence[float], open_ends: bool) -> 
     if open_ends:
         cuts[0], cuts[-1] = 0.0, reference.share[-1]
     return [100 * (b - a) for a, b in pairwise(cuts)]
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest, or some place around a single value."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _range(sets: Sequence[Sequence[float]], reference: Reference | None) -> tuple[float, float]:

@@ -54,7 +54,8 @@ class Difference(NamedTuple):
 
 def score_segments(
     roller: Roller, segments: Mapping[str, Sequence[Recorded]], sampling: Sampling, rewards: RewardSettings, *,
-    repeats: int = 1, context_s: float = 0.0, seed: int = 0, on_rollout: Callable[[str, Rollout], None] | None = None,
+    repeats: int = 1, context_s: float = 0.0, seed: int = 0,
+    also: Callable[[str, Rollout], Mapping[str, float]] | None = None,
 ) -> list[Scored]:  # fmt: skip
     """Play every segment `repeats` times and score it on its axis.
 
@@ -66,20 +67,19 @@ def score_segments(
         repeats: rollouts of each segment.
         context_s: how much of the recording before a segment is given.
         seed: of all draws.
-        on_rollout: is given each axis and rollout, as to keep some.
+        also: further metrics of a rollout, from its axis and itself.
     """
     found: list[Scored] = []
     for axis, recorded in segments.items():
         episodes = [
-            (r, k, Episode(r, context_s, (_seeded(sampling, seed, place, k),)))
+            (r, k, Episode(r, context_s, (seeded(sampling, seed, place, k),)))
             for place, r in enumerate(recorded) for k in range(repeats)
         ]  # fmt: skip
         for first in range(0, len(episodes), roller.slots):
             some = episodes[first : first + roller.slots]
             for (r, k, _), (rollout,) in zip(some, roller.play([e for _, _, e in some]), strict=True):
-                if on_rollout is not None:
-                    on_rollout(axis, rollout)
-                found.append(Scored(axis, r.segment.id, k, measured(axis, rollout, rewards)))
+                more = {} if also is None else also(axis, rollout)
+                found.append(Scored(axis, r.segment.id, k, {**measured(axis, rollout, rewards), **more}))
     return found
 
 
@@ -122,6 +122,7 @@ def _means(scored: Iterable[Scored]) -> dict[str, dict[tuple[str, str], float]]:
     return {metric: {key: float(np.mean(x)) for key, x in values.items()} for metric, values in kept.items()}
 
 
-def _seeded(sampling: Sampling, seed: int, place: int, repeat: int) -> Sampling:
+def seeded(sampling: Sampling, seed: int, place: int, repeat: int) -> Sampling:
+    """The settings of a repeat of an axis's segment of this place."""
     at = (seed * 7919 + place * SEEDS_APART + repeat) % 2**31
     return replace(sampling, text_seed=at, audio_seed=at)

@@ -32,6 +32,21 @@ def sample_folder(part: Part | None = None) -> Path:
     return folder if part is None else folder / part
 
 
+def sample_segments(part: Part) -> Path:
+    """The folder of segments that come with the package, with `nano`'s tokens beside them and without sound.
+
+    Made by `tools/make_segments.py`; `segments/segments.json` says from what. The held-out ones are of conversations
+    whose texts no other part has.
+
+    Raises:
+        UserError: this installation lacks them.
+    """
+    folder = Path(str(files("duologue.corpus").joinpath("segments", part)))
+    if not (folder / "index.parquet").is_file():
+        raise UserError("are not installed", place="the sample segments", mend="install the package whole")
+    return folder
+
+
 def sample_record() -> dict[str, Any]:
     """What is known of it: recipe, hours, licences, and the hash of its content."""
     record = read_json(sample_folder() / "sample.json")

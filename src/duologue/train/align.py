@@ -116,7 +116,7 @@ def main(config: AlignConfig) -> int:
 
         learner = AlignLearner(
             bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge), voice=voice,
-            publish=lambda run, name: publish(learner, run.path / name, config), keep=keep,
+            publish=lambda run, name: publish(learner, run.path / name, config.recipe, config.segments), keep=keep,
             replay=replay_of(config.replay),
         )  # fmt: skip
         loop = LoopConfig(
@@ -210,7 +210,7 @@ def replay_of(run: Path | None) -> Callable[[int], Batch] | None:
     return lambda number: load_batch(files[number % len(files)])
 
 
-def publish(learner: AlignLearner, folder: Path, config: AlignConfig) -> None:
+def publish(learner: AlignLearner, folder: Path, recipe: str, segments: str) -> None:
     """Write the model as it is now, adapters merged, with what it was aligned by in its lineage."""
     import copy
     from dataclasses import replace
@@ -222,5 +222,5 @@ def publish(learner: AlignLearner, folder: Path, config: AlignConfig) -> None:
     bundle = learner.bundle
     lm = copy.deepcopy(bundle.lm)
     fuse_lora(lm)
-    layers = learned(bundle.config.lineage, "Alignment by Duologue", f"{config.recipe} on {config.segments}", "unknown")
+    layers = learned(bundle.config.lineage, "Alignment by Duologue", f"{recipe} on {segments}", "unknown")
     export(replace(bundle, lm=lm, config=replace(bundle.config, lineage=layers)), folder, force=True)

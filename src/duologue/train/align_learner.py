@@ -240,9 +240,9 @@ def windowed(
     return made
 
 
-def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float) -> int:
-    """At least as many frames as any rollout of these has behind its prompt."""
-    most = math.inf if how.window is not None else how.context_s[1]
+def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float, most_s: float | None = None) -> int:
+    """At least as many frames as any rollout of these has behind its prompt, with at most so much context."""
+    most = most_s if most_s is not None else math.inf if how.window is not None else how.context_s[1]
     seconds = [s.end - s.start + max(min(s.start, most), how.lead_s) for s in segments]
     return math.ceil(max(seconds, default=0.0) * rate) + 4
 

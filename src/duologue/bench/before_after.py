@@ -1,0 +1,176 @@
+"""A model before and after alignment: the same held-out segments, draws and scripted users for both.
+
+Content and speech quality are proxies that need nothing but the base install, and are named so wherever they are shown:
+how the agent's words read to the shipped n-gram judge, whether words that it wrote are heard as speech, and how likely
+its audio tokens are to the model before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from duologue.axes.proxy import Proxy
+from duologue.bench.fdb_corrected import score_backchannels
+from duologue.bench.fdb_official import backchannel_histogram
+from duologue.bench.live import run_live, user_voices
+from duologue.bench.nano_parts import first_scenarios
+from duologue.bench.nano_timing import timing_rows
+from duologue.bench.rows import Row
+from duologue.bench.segment_scores import Difference, Scored, differences, score_segments, seeded
+from duologue.dialogue.intervals import clip, total
+from duologue.engine.bundle import Bundle
+from duologue.engine.prompts import prompt_room
+from duologue.engine.sampling import Sampling
+from duologue.model.likelihood import log_probs
+from duologue.model.lm import DuplexLM
+from duologue.train.align_learner import longest_frames
+from duologue.train.align_loss import pack
+from duologue.train.align_settings import AlignSettings
+from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
+
+LIKELIHOOD_AXES = ("turn_taking", "interruption")
+"""Where the agent has something to say, and the likelihood of its sound is asked for."""
+ROWS = 16
+"""Rollouts in one forward pass of it."""
+HEARD = 0.5
+"""A written word is heard if a speech detector finds speech in at least this share of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What both models are put to."""
+
+    segments: Mapping[str, Sequence[Recorded]]
+    """Held-out ones, by axis."""
+    settings: AlignSettings
+    """Of the alignment: prompts, lead, slots and rewards are its own."""
+    sampling: Sampling
+    context_s: float
+    """How much of the recording before a segment is given."""
+    scenarios: int
+    """Live talks with scripted users, the first of the fixed order."""
+    seconds: float
+    """The scripted user leaves after so long."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model did."""
+
+    scored: list[Scored]
+    live: list[Row]
+
+
+def roller_of(bundle: Bundle, trial: Trial) -> Roller:
+    """Plays the trial's segments with a model."""
+    how, codec = trial.settings.rollouts, bundle.need_codec()
+    played = [recorded.segment for found in trial.segments.values() for recorded in found]
+    room = prompt_room(how.text_prompt, None) + longest_frames(played, how, codec.frame_rate, most_s=trial.context_s)
+    return Roller(bundle, how.slots, text_prompt=how.text_prompt, lead_s=how.lead_s, frames=room)
+
+
+def put_to(trial: Trial, bundle: Bundle, before: DuplexLM) -> Outcome:
+    """Let a model play all segments and meet the scripted users.
+
+    Args:
+        trial: what is played.
+        bundle: who plays.
+        before: the model before alignment, which says how likely sounds are.
+    """
+    heard: list[tuple[str, Rollout]] = []
+    proxy = Proxy()
+
+    def also(axis: str, rollout: Rollout) -> dict[str, float]:
+        if axis in LIKELIHOOD_AXES:
+            heard.append((axis, rollout))
+        return proxies(axis, rollout, proxy)
+
+    scored = score_segments(
+        roller_of(bundle, trial), trial.segments, trial.sampling, trial.settings.rewards, context_s=trial.context_s,
+        seed=trial.seed, also=also,
+    )  # fmt: skip
+    likely = sound_likelihoods(before, [rollout for _, rollout in heard])
+    scored += [
+        Scored(axis, rollout.scene.id, 0, {"sound_log_likelihood": value})
+        for (axis, rollout), value in zip(heard, likely, strict=True)
+    ]
+    users = first_scenarios(trial.scenarios, trial.seconds)
+    slots = min(trial.settings.rollouts.slots, max(len(users), 1))
+    talks = run_live(bundle, users, slots=slots, seed=trial.seed, voice=user_voices(), sampling=trial.sampling)
+    return Outcome(scored, timing_rows(talks) if users else [])
+
+
+def replay(trial: Trial, bundle: Bundle, chosen: Sequence[tuple[str, int]]) -> list[Rollout]:
+    """The rollouts of some segments (axis, place) again, as `put_to` had them."""
+    roller, found = roller_of(bundle, trial), []
+    for first in range(0, len(chosen), roller.slots):
+        episodes = [
+            Episode(trial.segments[axis][place], trial.context_s, (seeded(trial.sampling, trial.seed, place, 0),))
+            for axis, place in chosen[first : first + roller.slots]
+        ]
+        found += [rollout for (rollout,) in roller.play(episodes)]
+    return found
+
+
+def most_changed(trial: Trial, before: Sequence[Scored], after: Sequence[Scored], count: int) -> list[tuple[str, int]]:
+    """The segments (axis, place) of each axis whose own reward changed most."""
+    chosen = []
+    for axis, recorded in trial.segments.items():
+        metric = f"reward_{axis}"
+        was, now = (
+            {s.segment: s.values[metric] for s in x if s.axis == axis and metric in s.values} for x in (before, after)
+        )
+        moved = [(abs(now[r.segment.id] - was[r.segment.id]), -place) for place, r in enumerate(recorded)]
+        chosen += [(axis, -place) for moved_by, place in sorted(moved, reverse=True)[:count] if moved_by > 0]
+    return chosen
+
+
+def changes(before: Outcome, after: Outcome) -> dict[str, Difference]:
+    """Metric by metric over the segments, those of the alignment's rewards first."""
+    found = differences(before.scored, after.scored)
+    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("reward_")))
+
+
+def proxies(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, float]:
+    """Content and speech of a rollout; NaN where the agent said nothing. On the axis of backchannels also how far the
+    times of its own are from the human's (0 to 1)."""
+    scene, found = rollout.scene, {}
+    agent = scene.timeline.agent.clipped(scene.start, scene.end)
+    said = [w for w in agent.words or () if w.end > w.start]
+    found["content_proxy"] = proxy.score([scene])[0] if said else math.nan
+    heard = [total(clip(agent.speech, w.start, w.end)) >= HEARD * (w.end - w.start) for w in said]
+    found["words_heard"] = sum(heard) / len(heard) if heard else math.nan
+    if axis == "backchannel":
+        length = scene.end - scene.start
+        human = [(e.start - scene.start, e.end - scene.start) for e in scene.events if e.kind == "backchannel"]
+        reference = backchannel_histogram(human, length).tolist() if human else None
+        jsd = score_backchannels(agent.shifted(-scene.start), length, length, reference).jsd
+        found["backchannel_divergence"] = math.nan if jsd is None else jsd
+    return found
+
+
+@torch.no_grad()
+def sound_likelihoods(lm: DuplexLM, rollouts: Sequence[Rollout]) -> list[float]:
+    """Mean log-probability of the audio tokens of each rollout under a model, over frames in which the agent wrote
+    words or the half second after; NaN for a rollout without words."""
+    found: list[float] = []
+    for first in range(0, len(rollouts), ROWS):
+        rows = pack(rollouts[first : first + ROWS], lm.text_emb.weight.device)
+        where = rows.mask & speaking(lm, rows.codes[:, 0])
+        scored = log_probs(lm, rows.codes, depth_steps=lm.config.agent_streams, where=where)
+        for values, mask in zip(scored.audio, scored.audio_mask, strict=True):
+            found.append(float(values[mask].mean()) if mask.any() else math.nan)
+    return found
+
+
+def speaking(lm: DuplexLM, text: torch.Tensor, after: int = 6) -> torch.Tensor:
+    """Frames [B, T] with a piece of a word, and so many behind each."""
+    c = lm.config
+    words = (text != c.existing_text_padding_id) & (text != c.existing_text_end_padding_id) & (text >= 0)
+    spread = torch.nn.functional.pad(words.float()[:, None], (after, 0))
+    return torch.nn.functional.max_pool1d(spread, after + 1, stride=1)[:, 0] > 0

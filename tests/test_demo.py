@@ -1,0 +1,96 @@
+"""`duologue demo` end to end, small, and the sample segments that it learns from."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from duologue.base.command import Group, Verb, run
+from duologue.base.files import read_json
+from duologue.bench.change_page import METRICS, verdict
+from duologue.bench.segment_scores import Difference
+from duologue.corpus.sample import sample_segments
+from duologue.corpus.store import SegmentStore
+from duologue.corpus.token_cache import TokenCache
+from duologue.engine.bundle import load
+from duologue.train.align import read_segments
+
+VERBS = Group("x", {"demo": Verb("x", "duologue.demo:main")})
+SMALL = [
+    "--threads", "1", "--device", "cpu", "--held-out", "2", "--scenarios", "1", "--shown", "1", "--set", "steps=1",
+    "rollouts.groups=2", "rollouts.group=4", "rollouts.slots=8", "rollouts.context_s=[1, 1]", "update.rows=8",
+]  # fmt: skip
+
+
+def demo(*arguments: object) -> int:
+    return run(VERBS, ["demo", *map(str, arguments)], version="0")
+
+
+def test_nano_is_aligned_and_what_changed_is_written_down(tmp_path: Path) -> None:
+    out, told = tmp_path / "run", tmp_path / "x.json"
+    assert demo("--output", out, "--json", told, *SMALL, "rollouts.axes=[pause]") == 0
+    result = read_json(told)
+    assert set(result) == {"seconds", "segments", "before", "after", "difference"}
+    assert (
+        set(result["before"])
+        == set(result["after"])
+        == set(result["difference"])
+        >= {"reward_pause", "pause_take_over"}
+    )
+    mean, low, high = result["difference"]["reward_pause"]
+    assert mean == pytest.approx(result["after"]["reward_pause"] - result["before"]["reward_pause"])
+    assert low <= mean <= high
+    assert result["segments"] > 64
+    assert read_json(out / "result.json") == result
+    assert (out / "report.html").stat().st_size > 50_000
+    assert load(out / "model", device="cpu").config.lineage[-1].what == "Alignment by Duologue"
+
+
+def test_another_codec_needs_a_corpus_with_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo("--output", tmp_path / "run", "--model", "random:tiny", *SMALL) == 2
+    assert "another codec than the shipped segments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "heldout"])
+def test_sample_segments_are_whole_and_lead_nowhere(part: str) -> None:
+    folder = sample_segments(part)  # type: ignore[arg-type]
+    store = SegmentStore(folder, TokenCache(folder / "tokens"))
+    assert len(set(store.ids)) == len(store) > 150
+    for row in store.rows():
+        assert row.clip is None
+        assert row.sounds == (None, None)
+        assert row.words[0] is not None
+        codes = store.segment(row).codes
+        assert codes is not None
+        assert abs(codes.shape[1] / 12.5 - row.end) < 0.2
+        assert codes.min() >= 0
+    (record,) = (read_json(folder.parent / "segments.json")[part],)
+    assert sum(record["segments"].values()) == len(store)
+
+
+def test_no_text_is_on_both_sides() -> None:
+    said = []
+    for part in ("train", "heldout"):
+        rows = SegmentStore(sample_segments(part)).rows()  # type: ignore[arg-type]
+        said.append({" ".join(w.text for w in row.words[0] or ()) for row in rows})
+    long = [{text for text in texts if len(text) > 60} for texts in said]
+    assert len(long[0]) > 50
+    assert not long[0] & long[1]
+
+
+def test_their_tokens_are_of_nano_s_codec(tmp_path: Path) -> None:
+    found = read_segments(sample_segments("heldout"), ("pause",), load("nano", device="cpu"), tmp_path / "none")
+    assert len(found["pause"]) == 64
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_verdict_needs_an_interval_without_0_and_knows_which_way_is_better() -> None:
+    up, unclear = Difference(0, 1, 1.0, 0.5, 1.5, 9), Difference(0, 1, 1.0, -0.5, 2.5, 9)
+    assert verdict("reward_pause", up) == "better"
+    assert verdict("pause_take_over", up) == "worse"
+    assert verdict("backchannel_per_minute", up) == "changed"
+    assert verdict("reward_pause", unclear) == ""
+    assert verdict("reward_pause", Difference(0, 1, 1.0, math.nan, math.nan, 1)) == ""
+    assert all(len(label) < 40 for label, _, _ in METRICS.values())
