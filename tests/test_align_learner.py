@@ -31,7 +31,7 @@ from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_critic import Critic
-from duologue.train.align_learner import AlignLearner, Group, Rewarder, longest_frames, rewarder, windowed
+from duologue.train.align_learner import AlignLearner, Group, Rewarder, longest_frames, rewarder, shaped, shortened
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_settings import (
     RECIPES,
@@ -249,6 +249,19 @@ class TestStep:
         assert one.step(0)["kl"] == pytest.approx(0, abs=2e-3)
         assert one.step(1)["kl"] > 1e-5
 
+    def test_bfloat16_moves_weights_nearly_the_same_way_and_keeps_them_in_float32(self) -> None:
+        moved = []
+        for autocast in (False, True):
+            one = learner(settings(updates=1, rows=8, autocast=autocast))
+            before = [p.detach().clone() for p in one.model.parameters()]
+            row = one.step(0)
+            assert row["kl"] == pytest.approx(0, abs=1e-6)
+            assert all(p.dtype == torch.float32 for p in one.model.parameters())
+            moves = [b.detach() - a for a, b in zip(before, one.model.parameters(), strict=True)]
+            moved.append(torch.cat([m.flatten() for m in moves]))
+        assert torch.cosine_similarity(*moved, dim=0) > 0.9
+        assert not torch.equal(*moved)
+
     def test_the_first_update_is_on_policy_and_later_ones_are_not(self) -> None:
         assert learner(settings(updates=1)).step(0)["old_kl"] == pytest.approx(0, abs=1e-6)
         assert learner(settings(updates=4)).step(0)["old_kl"] > 1e-5
@@ -395,7 +408,8 @@ class TestStep:
         model = bundle()
         acts = (ReferenceEvent("turn", 1.0, 2.0, 1), ReferenceEvent("answer", 2.2, 3.0, 0))
         (recorded,) = record(model, [replace(segment(1.0, 4.0), events=acts)])
-        found = windowed({"turn_taking": [recorded], "pause": record(model, [segment(1.0, 3.0)])}, (1.0, 2.0))
+        parts = {"turn_taking": [recorded], "pause": record(model, [segment(1.0, 3.0)])}
+        found = shaped(parts, RolloutSettings(window=(1.0, 2.0)))
         (window,), (whole,) = found["turn_taking"], found["pause"]
         assert (window.segment.start, window.segment.end) == pytest.approx((1.2, 4.0))
         assert (whole.segment.start, whole.segment.end) == (1.0, 3.0)
@@ -405,6 +419,28 @@ class TestStep:
         one = learner(how, rewarder(RewardSettings(duplexpo=DuplexPOReward())), seen=seen)
         assert "reward_duplexpo" in one.step(0)
         assert not seen[0][0].groups[0][0].scored[:8].any()  # the whole recording before it is given
+
+    @pytest.mark.parametrize(
+        ("longest", "events", "start"),
+        [
+            (1.5, (), 4.5),
+            (9.0, (), 1.0),
+            (1.0, (ReferenceEvent("interruption", 4.0, 4.5, 1),), 2.0),
+            (1.0, (ReferenceEvent("turn", 1.0, 3.5, 1), ReferenceEvent("answer", 3.6, 5.8, 0)), 1.5),
+            (1.0, (ReferenceEvent("backchannel", 2.0, 2.4, 0),), 1.0),
+            (3.0, (ReferenceEvent("turn", 1.0, 5.9, 1), ReferenceEvent("turn", 0.0, 0.5, 1)), 3.0),
+        ],
+    )
+    def test_a_long_segment_is_acted_from_before_what_happens_in_it(
+        self, longest: float, events: tuple[ReferenceEvent, ...], start: float
+    ) -> None:
+        """Two seconds before; of a turn, before its end. What ended before the segment does not count."""
+        (recorded,) = record(bundle(), [replace(segment(1.0, 6.0), events=events)])
+        found = shortened(recorded, longest)
+        assert found.segment.start == pytest.approx(start)
+        assert found.segment.end == 6.0
+        ((same,),) = shaped({"pause": [recorded]}, RolloutSettings(longest_s=longest)).values()
+        assert same.segment.start == found.segment.start
 
     def test_an_axis_without_segments_is_named(self) -> None:
         how = settings()

@@ -168,10 +168,11 @@ def trial_of(
 ) -> Trial:
     """What both models are put to: drawn as in the alignment, with other seeds."""
     from duologue.bench.before_after import Trial
-    from duologue.train.align_learner import sampling_of
+    from duologue.train.align_learner import sampling_of, shaped
 
     return Trial(
-        segments=held_out, settings=settings, sampling=sampling_of(settings.rollouts, bundle.config.sampling),
+        segments=shaped(held_out, settings.rollouts), settings=settings,
+        sampling=sampling_of(settings.rollouts, bundle.config.sampling),
         context_s=config.context, scenarios=config.scenarios, seconds=25.0, seed=config.seed + 1,
     )  # fmt: skip
 

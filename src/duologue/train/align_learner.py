@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.engine.prompts import Voice
 
+LEAD_S = 2.0
+"""Seconds before what happens in a segment that are always acted."""
 Group: TypeAlias = Sequence[Rollout]
 Rewarder: TypeAlias = Callable[[str, Group], Mapping[str, Sequence[float]]]
 """Named rewards of each rollout of a group of an axis; NaN: could not be scored."""
@@ -94,7 +96,7 @@ class AlignLearner:
             if not segments.get(axis):
                 mend = "mine a larger corpus, or leave the axis out of rollouts.axes"
                 raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
-        self.bundle, self.segments, self.settings = bundle, windowed(segments, settings.rollouts.window), settings
+        self.bundle, self.segments, self.settings = bundle, shaped(segments, settings.rollouts), settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
         self.device = self.model.text_emb.weight.device
@@ -219,25 +221,32 @@ class AlignLearner:
         return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
 
 
-def windowed(
-    segments: Mapping[str, Sequence[Recorded]], window: tuple[float, float] | None
-) -> dict[str, list[Recorded]]:
-    """Windows around what the human did in each segment, by axis; segments in which it did nothing stay whole."""
-    if window is None:
-        return {axis: list(found) for axis, found in segments.items()}
-    before, after = window
+def shaped(segments: Mapping[str, Sequence[Recorded]], how: RolloutSettings) -> dict[str, list[Recorded]]:
+    """What is acted of each segment, by axis: windows around what the human did (all of a segment in which it did
+    nothing), then no more than the longest."""
     made: dict[str, list[Recorded]] = {}
     for axis, found in segments.items():
-        made[axis] = []
-        for recorded in found:
-            s = recorded.segment
-            acts = [e for e in s.events if e.side == AGENT and e.end > s.start and e.start < s.end]
-            spans = [(max(e.start - before, 0.0), min(e.end + after, s.end)) for e in acts] or [(s.start, s.end)]
-            made[axis] += [
-                replace(recorded, segment=replace(s, id=f"{s.id}@{i}", start=a, end=b))
-                for i, (a, b) in enumerate(spans)
-            ]
+        parts = list(found)
+        if how.window is not None:
+            parts = [part for recorded in found for part in windows(recorded, how.window)]
+        made[axis] = parts if how.longest_s is None else [shortened(part, how.longest_s) for part in parts]
     return made
+
+
+def windows(recorded: Recorded, window: tuple[float, float]) -> list[Recorded]:
+    """A segment for each thing that the human did, from so many seconds before its onset to so many after its end."""
+    s, (before, after) = recorded.segment, window
+    acts = [e for e in s.events if e.side == AGENT and e.end > s.start and e.start < s.end]
+    spans = [(max(e.start - before, 0.0), min(e.end + after, s.end)) for e in acts] or [(s.start, s.end)]
+    return [replace(recorded, segment=replace(s, id=f"{s.id}@{i}", start=a, end=b)) for i, (a, b) in enumerate(spans)]
+
+
+def shortened(recorded: Recorded, longest_s: float) -> Recorded:
+    """A segment that begins later, but not less than `LEAD_S` before what happens in it: a turn happens as it ends."""
+    s = recorded.segment
+    moments = [e.end if e.kind == "turn" else e.start for e in s.events if e.end > s.start and e.start < s.end]
+    start = max(s.start, min([s.end - longest_s, *(moment - LEAD_S for moment in moments)]))
+    return replace(recorded, segment=replace(s, start=start))
 
 
 def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float, most_s: float | None = None) -> int:
@@ -249,7 +258,7 @@ def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: floa
 
 def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
     """How rollouts are drawn: as asked for, else as the model's authors do."""
-    names = ("text_temperature", "text_top_p", "audio_temperature", "audio_top_k")
+    names = ("text_temperature", "text_top_p", "audio_temperature", "audio_top_k", "pad_temperature", "guidance")
     asked = {name: getattr(how, name) for name in names}
     return replace(own, **{name: value for name, value in asked.items() if value is not None})
 

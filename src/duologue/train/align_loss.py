@@ -85,7 +85,7 @@ def streams_of(tokens: Tokens, model: DuplexLM) -> int:
 
 def scores(
     model: DuplexLM, rows: Rows, tokens: Tokens, *, reference: Reference | None = None, kl: KLConfig | None = None,
-    projection: Projection | None = None, recompute: bool = False, chunk: int = 2048,
+    projection: Projection | None = None, recompute: bool = False, autocast: bool = False, chunk: int = 2048,
 ) -> list[Scores]:  # fmt: skip
     """Log-probabilities of the tokens that were drawn, and their divergence from the reference, stream by stream.
 
@@ -97,12 +97,14 @@ def scores(
         kl: how it is measured.
         projection: the text's tokens are one of two actions, to speak or to be silent (ASPIRin).
         recompute: as in `DuplexLM.forward`.
+        autocast: hidden states are computed in bfloat16; logits are not.
         chunk: frames whose logits are in memory at once.
     """
     steps = streams_of(tokens, model)
 
     def run(lm: DuplexLM) -> Hidden:
-        return lm.hidden(rows.codes, depth_steps=steps, recompute=recompute)
+        with torch.autocast(rows.codes.device.type, dtype=torch.bfloat16, enabled=autocast):
+            return lm.hidden(rows.codes, depth_steps=steps, recompute=recompute)
 
     hidden, theirs = run(model), None
     if reference is not None:
@@ -112,13 +114,13 @@ def scores(
     silent = torch.zeros(c.text_card, dtype=torch.bool, device=rows.codes.device)
     silent[[c.existing_text_padding_id, c.existing_text_end_padding_id]] = True
     estimator = (kl or KLConfig()).estimator
-    found = []
+    kind, found = model.text_emb.weight.dtype, []
     for q in range(1 + steps):
         x, mask = (hidden.text, hidden.text_mask) if q == 0 else (hidden.audio[q - 1], hidden.audio_mask[q - 1])
         mask = mask & rows.mask
-        inputs = [x[mask]]
+        inputs = [x[mask].to(kind)]
         if theirs is not None:
-            inputs.append((theirs.text if q == 0 else theirs.audio[q - 1])[mask])
+            inputs.append((theirs.text if q == 0 else theirs.audio[q - 1])[mask].to(kind))
         how = _How(q, projection if q == 0 else None, silent, reference, estimator)
         parts = [
             checkpoint(_frames, how, model, *some, use_reentrant=False)

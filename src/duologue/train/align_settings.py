@@ -39,6 +39,9 @@ class RolloutSettings:
     window: tuple[float, float] | None = None
     """Instead of whole segments, windows around what the human did there, from so many seconds before its onset to so
     many after its end (DuplexPO: 1 and 2); all of the recording before it is given. Null: whole segments."""
+    longest_s: float | None = None
+    """Only the last so many seconds of a segment are acted, but all from 2 s before the first thing that happens in it
+    (a turn: its end); what was before counts as context. Null: whole segments."""
     context: float = 0.5
     """Chance that the recording before a segment is given."""
     context_s: tuple[float, float] = (0.0, 30.0)
@@ -50,13 +53,17 @@ class RolloutSettings:
     voice_prompt: str | None = None
     """Whose voice it takes: a recording, or the name of a voice of the model."""
     text_temperature: float | None = 0.7
-    """Of the text; the model's own if null, as the next three."""
+    """Of the text; the model's own if null, as all that follow."""
     text_top_p: float | None = None
     """Of the text."""
     audio_temperature: float | None = 0.8
     """Of the audio."""
     audio_top_k: int | None = 250
     """Audio tokens that can be drawn."""
+    pad_temperature: float | None = None
+    """Of the choice whether to speak, apart from that of words."""
+    guidance: float | None = None
+    """Of the sound by the words: above 1 each frame is read twice."""
 
     def __post_init__(self) -> None:
         for name in ("groups", "group", "slots"):
@@ -69,6 +76,8 @@ class RolloutSettings:
             raise UserError(f"{self.context} is no chance", place="rollouts.context", mend="use 0 to 1")
         if min(self.context_s) < 0 or self.lead_s < 0:
             raise UserError("a length is below 0", place="rollouts.context_s or lead_s", mend="use seconds from 0 on")
+        if self.longest_s is not None and not self.longest_s > 0:
+            raise UserError(f"{self.longest_s} is not a length", place="rollouts.longest_s", mend="use seconds above 0")
         if self.window is not None and min(self.window) < 0:
             raise UserError("a length is below 0", place="rollouts.window", mend="use seconds from 0 on")
         for axis in self.axes:
@@ -186,6 +195,8 @@ class UpdateSettings:
     """Learn adapters instead of all weights; the reference is then the model without them."""
     recompute: bool = False
     """Keep less for the gradient and compute it again."""
+    autocast: bool = True
+    """Compute in bfloat16 where that is safe: not the weights, nor what follows the last hidden state."""
 
     def __post_init__(self) -> None:
         for name in ("updates", "rows"):
@@ -306,16 +317,14 @@ def dpo() -> AlignSettings:
 
 
 def nano_demo() -> AlignSettings:
-    """For the small model that comes with the package, on two CPU cores."""
-    optimizer = OptimizerConfig(kind="adamw", rate=1e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
-    return AlignSettings(
-        steps=24,
-        rollouts=RolloutSettings(
-            groups=8, group=8, slots=64, context_s=(4.0, 4.0), text_temperature=None, audio_temperature=None,
-            audio_top_k=None,
-        ),
-        update=UpdateSettings(updates=2, rows=32, optimizer=optimizer),
+    """For the small model that comes with the package, on two CPU cores: short segments, all with some context, and
+    one optimiser step for each batch of rollouts, at a rate for so few."""
+    optimizer = OptimizerConfig(kind="adamw", rate=2e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
+    rollouts = RolloutSettings(
+        groups=8, group=8, slots=64, longest_s=10.0, context=1.0, context_s=(4.0, 4.0), text_temperature=None,
+        audio_temperature=None, audio_top_k=None, guidance=1.0,
     )  # fmt: skip
+    return AlignSettings(steps=16, rollouts=rollouts, update=UpdateSettings(updates=1, rows=32, optimizer=optimizer))
 
 
 RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({

@@ -72,7 +72,7 @@ class Updater:
     def _follow(
         self, number: int, groups: Groups, gains: Tensor, shown: Sequence[Recorded], share: float | None
     ) -> dict[str, float]:
-        """Policy gradient; the rollouts' log-probabilities are taken before the first optimiser step.
+        """Policy gradient; the rollouts' log-probabilities are those before the first optimiser step.
 
         Groups without spread are left out, so that they neither thin the others' gradient nor pull to the reference
         alone. A critic learns from all. Where nothing is left and nothing is imitated, weights stay.
@@ -82,8 +82,8 @@ class Updater:
         parts = [[(i, j) for i in telling for j in range(p, len(groups[i]), how.updates)] for p in range(how.updates)]
         batches = [[self._rows(groups, gains, part[at : at + how.rows]) for at in range(0, len(part), how.rows)]
                    for part in parts]  # fmt: skip
-        with torch.no_grad():
-            old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches]
+        with torch.no_grad():  # the first part's are those that it learns from
+            old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches[1:]]
         imitated = how.imitation if share is None or share < 1 else None
         sums: dict[str, float] = {}
         credits: list[Credit] = []
@@ -91,12 +91,13 @@ class Updater:
             credits = self.critic.credit([pair for batch in batches for pair in batch])
             frames = iter([credit.advantages for credit in credits])
             batches = [[(rows, next(frames)) for rows, _ in batch] for batch in batches]
-        for p, (batch, drawn) in enumerate(zip(batches, old, strict=True)):
+        for p, (batch, drawn) in enumerate(zip(batches, [[None] * len(batches[0]), *old], strict=True)):
             if not batch and imitated is None:
                 continue
             total = sum(int(rows.mask.sum()) for rows, _ in batch)
             for (rows, gain), known in zip(batch, drawn, strict=True):
                 found = self._scores(rows, self._reference if how.kl.beta else None)
+                known = [s.new.detach() for s in found] if known is None else known
                 loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
                 part = int(rows.mask.sum()) / max(total, 1)
                 weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
@@ -148,7 +149,8 @@ class Updater:
             some = [self._demonstrate(recorded) for recorded in shown[first : first + rows]]
             codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)
             learn = pad_sequence([mask for _, mask in some], batch_first=True)
-            found = losses(self.model, codes.to(self._device), learn.to(self._device), how.weights)
+            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.settings.update.autocast):
+                found = losses(self.model, codes.to(self._device), learn.to(self._device), how.weights)
             part = len(some) / len(shown)
             (weight * part * found.total).backward()  # type: ignore[no-untyped-call]
             total += part * float(found.total.detach())
@@ -164,7 +166,7 @@ class Updater:
         how = self.settings.update
         return scores(
             model or self.model, rows, how.tokens, reference=reference, kl=how.kl, projection=how.projection,
-            recompute=how.recompute,
+            recompute=how.recompute, autocast=how.autocast,
         )  # fmt: skip
 
     def _rows(self, groups: Groups, gains: Tensor, places: Sequence[tuple[int, int]]) -> tuple[Rows, Tensor]:
