@@ -91,7 +91,8 @@ class Updater:
             credits = self.critic.credit([pair for batch in batches for pair in batch])
             frames = iter([credit.advantages for credit in credits])
             batches = [[(rows, next(frames)) for rows, _ in batch] for batch in batches]
-        for p, (batch, drawn) in enumerate(zip(batches, [[None] * len(batches[0]), *old], strict=True)):
+        before: list[Sequence[list[Tensor] | None]] = [[None] * len(batches[0]), *old]
+        for p, (batch, drawn) in enumerate(zip(batches, before, strict=True)):
             if not batch and imitated is None:
                 continue
             total = sum(int(rows.mask.sum()) for rows, _ in batch)
