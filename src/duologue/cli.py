@@ -10,7 +10,7 @@ from duologue.base.command import Group, Verb, run
 COMMANDS = Group(
     "Full-duplex speech models: who speaks when, measured, aligned and served.",
     {
-        "demo": Verb("score six shipped dialogues and write report.html", "duologue.demo:main"),
+        "demo": Verb("align nano on shipped segments, and show what changed", "duologue.demo:main"),
         "talk": Verb("run a model against a recorded user", "duologue.engine.talk:main"),
         "score": Verb("score recorded outputs on a benchmark task", "duologue.bench.score:main"),
         "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
@@ -31,6 +31,7 @@ COMMANDS = Group(
             },
         ),
         "align": Verb("reinforcement learning for interactivity", "duologue.train.align:main"),
+        "compare": Verb("runs side by side: options, metrics, seeds", "duologue.bench.compare:main"),
         "speak": Verb("say a given text in a model's voice", "duologue.engine.speak:main"),
         "transcribe": Verb("write down what is said in recordings", "duologue.engine.transcribe:main"),
         "export": Verb("write a model as a folder that upstream's loaders read", "duologue.engine.export:main"),

@@ -31,7 +31,6 @@ HELD_OUT = 64
 """Held-out segments of each axis."""
 PARTS = 4
 """Of a corpus's conversations, one in so many is held out."""
-SHIPPED = "sample"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

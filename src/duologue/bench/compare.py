@@ -1,0 +1,187 @@
+"""`duologue compare`: runs beside each other, what they were asked and what they came to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from duologue.base.errors import UserError
+
+PLACES = ("out", "json", "resume", "seed", "device", "threads", "save_minutes", "keep_every", "keep_tokens", "shown")
+"""Options that say where and how, not what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig:
+    """Tabulate runs: the options in which they differ, and the means of their last rows of metrics.
+
+    Runs that differ in their seed alone are one column, with their mean and its 95 % interval. A run of duologue demo
+    also shows what changed on held-out segments.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS")]
+    """Run folders."""
+    metrics: tuple[str, ...] = ()
+    """Names of metrics, or their beginnings; by default all."""
+    last: int = 10
+    """Rows of metrics that are averaged, the last of each run."""
+    json: Path | None = None
+    """Also write the table as JSON to this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run, read."""
+
+    path: Path
+    verb: str
+    options: dict[str, Any]
+    """By dotted name, without where it was and with which seed."""
+    values: dict[str, float]
+    """By metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Runs that were asked the same."""
+
+    name: str
+    options: Mapping[str, Any]
+    values: Mapping[str, tuple[float, float, int]]
+    """By metric: mean, half of the interval's width (NaN for one run), runs."""
+
+
+def main(config: CompareConfig) -> int:
+    """Tabulate runs beside each other."""
+    from duologue.base.files import write_json
+
+    if not config.runs:
+        raise UserError("no runs were given", mend="name one or more run folders")
+    if config.last < 1:
+        raise UserError(f"{config.last} rows are none", place="--last", mend="use 1 or more")
+    ran = [read_run(path, config.last) for path in config.runs]
+    if len({run.verb for run in ran}) > 1:
+        told = ", ".join(sorted({run.verb for run in ran}))
+        raise UserError(f"runs of different commands: {told}", place="RUNS", mend="compare runs of one command")
+    columns = grouped(ran)
+    names = [name for name in dict.fromkeys(n for c in columns for n in c.values)
+             if not config.metrics or name.startswith(config.metrics)]  # fmt: skip
+    if not names:
+        raise UserError("no run has such a metric", place="--metrics", mend=f"for example {_some(columns)}")
+    show(columns, names)
+    if config.json is not None:
+        write_json(config.json, [
+            {"runs": c.name, "options": dict(c.options), "metrics": {n: _plain(c.values.get(n)) for n in names}}
+            for c in columns
+        ])  # fmt: skip
+    return 0
+
+
+def read_run(path: Path, last: int) -> Ran:
+    """A run from its folder. Errors: UserError, it is none, or it has measured nothing."""
+    from duologue.base.config import read_yaml
+    from duologue.base.files import read_json
+    from duologue.base.metrics import read_rows
+
+    if not (path / "config.yaml").is_file():
+        raise UserError("is no run folder (no config.yaml)", place=path, mend="name what a command wrote with -o")
+    made = read_yaml(path / "config.yaml")
+    rows = read_rows(path / "metrics.jsonl") if (path / "metrics.jsonl").is_file() else []
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "step"]
+    means = {name: _mean([row[name] for row in rows if name in row][-last:]) for name in names}
+    values = {name: mean for name, mean in means.items() if mean is not None}
+    result = read_json(path / "result.json") if (path / "result.json").is_file() else None
+    if isinstance(result, dict) and isinstance(result.get("difference"), dict):
+        values |= {f"change of {name}": float(x[0]) for name, x in result["difference"].items() if x[0] is not None}
+    if not values:
+        raise UserError("has measured nothing yet", place=path, mend="wait for its first row of metrics")
+    return Ran(path, str(made.get("verb")), flat(made.get("config") or {}), values)
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Options by dotted name, without where and with which seed."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        elif prefix or name not in PLACES:
+            found[prefix + name] = value
+    return found
+
+
+def grouped(ran: Sequence[Ran]) -> list[Column]:
+    """Runs that were asked the same are one column; only options in which columns differ are kept."""
+    kinds: list[list[Ran]] = []
+    for run in ran:
+        same = next((kind for kind in kinds if kind[0].options == run.options), None)
+        if same is None:
+            kinds.append([run])
+        else:
+            same.append(run)
+    every = list(dict.fromkeys(name for kind in kinds for name in kind[0].options))
+    differ = [name for name in every if any(k[0].options.get(name) != kinds[0][0].options.get(name) for k in kinds)]
+    columns = []
+    for kind in kinds:
+        names = dict.fromkeys(name for run in kind for name in run.values)
+        values = {name: interval([run.values[name] for run in kind if name in run.values]) for name in names}
+        title = kind[0].path.name if len(kind) == 1 else f"{kind[0].path.name} and {len(kind) - 1} more"
+        columns.append(Column(title, {name: kind[0].options.get(name) for name in differ}, values))
+    return columns
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, int]:
+    """Mean, half the width of its 95 % interval by Student's t (NaN for one value), and how many."""
+    from scipy.stats import t
+
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return mean, math.nan, n
+    spread = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1))
+    return mean, float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n), n
+
+
+def show(columns: Sequence[Column], names: Sequence[str]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *(column.name for column in columns), title="Runs", title_justify="left")
+    for option in columns[0].options:
+        table.add_row(option, *(str(column.options[option]) for column in columns))
+    if columns[0].options:
+        table.add_section()
+    for name in names:
+        table.add_row(name, *(_cell(column.values.get(name)) for column in columns))
+    console = Console()
+    (console if console.is_terminal else Console(width=max(100, 40 + 24 * len(columns)))).print(table)
+
+
+def _cell(value: tuple[float, float, int] | None) -> str:
+    from duologue.bench.rows import number
+
+    if value is None:
+        return ""
+    mean, half, n = value
+    return number(mean) if math.isnan(half) else f"{number(mean)} ± {number(half)} ({n})"
+
+
+def _plain(value: tuple[float, float, int] | None) -> dict[str, float | None] | None:
+    if value is None:
+        return None
+    mean, half, n = value
+    return {"mean": mean, "half_width": None if math.isnan(half) else half, "runs": n}
+
+
+def _mean(values: Sequence[object]) -> float | None:
+    known = [float(x) for x in values if isinstance(x, (int, float)) and math.isfinite(x)]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _some(columns: Sequence[Column]) -> str:
+    return ", ".join(list(columns[0].values)[:3])
