@@ -16,7 +16,11 @@ COMMANDS = Group(
         "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
         "evaluate": Group(
             "Run a model through a benchmark and score it.",
-            {"nano": Verb("a small model against its targets", "duologue.bench.evaluate:main")},
+            {
+                "nano": Verb("a small model against its targets", "duologue.bench.evaluate:main"),
+                "fdb-v1": Verb("a model through Full-Duplex-Bench v1", "duologue.bench.evaluate_fdb:main_v1"),
+                "fdb-v1.5": Verb("a model through Full-Duplex-Bench v1.5", "duologue.bench.evaluate_fdb:main_v15"),
+            },
         ),
         "describe": Verb("timing statistics of two-channel recordings", "duologue.bench.describe:main"),
         "mine": Verb("cut a two-channel corpus into segments for each axis", "duologue.corpus.mine:main"),

@@ -76,15 +76,18 @@ def score_page(
 ) -> Page:
     """Lay out one or more scored tasks, each with the folder that it was scored from."""
     several = len(scores) > 1
+    together = several and all(score.task in MEASURED for _, score in scores)
     samples = [
-        sample_card(root / name.split("/")[0], score, name, recordings, prefix=f"{score.task}-" if several else "")
+        sample_card(
+            root / name.split("/")[0], score, name, recordings, prefix=f"{root.name}-{score.task}-" if several else ""
+        )
         for root, score in scores
         for name in score.samples
     ]
     return Page(
         title=title,
         subtitle=", ".join(dict.fromkeys(f"{s.benchmark}, mode {s.mode}" for _, s in scores)),
-        tables=[overview_table([s for _, s in scores])] if several else [summary_table(s) for _, s in scores],
+        tables=[overview_table([s for _, s in scores])] if together else [summary_table(s) for _, s in scores],
         samples=samples,
         notes=list(dict.fromkeys([*notes, *(note for _, score in scores for note in score.notes)])),
         command=command,

@@ -79,7 +79,7 @@ def main(config: ScoreConfig) -> int:
             from duologue.base.report import write_report
 
             write_report(run.report_path, page)
-        _show(score)
+        show(score)
         print(f"{run.report_path if page is not None else run.path / 'result.json'}")
     return 0
 
@@ -170,7 +170,8 @@ def _score_v15(config: ScoreConfig, judge: Judge | None, recordings: Recordings)
     return score_before_after(config.dir, config.mode)
 
 
-def _show(score: TaskScore) -> None:
+def show(score: TaskScore) -> None:
+    """Print the summary, the notes, and the samples that were not scored."""
     from rich.console import Console
     from rich.table import Table
 

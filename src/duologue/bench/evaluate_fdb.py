@@ -1,0 +1,158 @@
+"""`duologue evaluate fdb-v1` and `fdb-v1.5`: a model through Full-Duplex-Bench, then scored."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import tyro
+
+from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.bench.fdb_run import Version
+    from duologue.bench.hearing import Recordings
+    from duologue.bench.results import TaskScore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateFdbConfig:
+    """Let a model talk with every sample of Full-Duplex-Bench, and score what it said.
+
+    The run folder holds outputs/DATASET/ID (the benchmark's layout, which duologue score reads too), result.json and
+    report.html. After a kill the same command with --resume goes on with the samples that are left.
+    """
+
+    data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
+    """A folder of samples (1/input.wav ...), or one that holds such folders, one for each task."""
+    model: str = "nano"
+    """nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")] = None
+    """The run folder; by default the next free runs/evaluate-fdb-v1-N."""
+    text_prompt: str | None = None
+    """What the agent is told before; by default PersonaPlex's prompts by task for a model of that kind, else none."""
+    voice_prompt: str | None = None
+    """Whose voice it takes: a recording (the paper: 3 s), or the name of a voice of the model."""
+    lead: float | None = None
+    """Seconds of silence before each recording; by default 3 for Moshi, which opens with a phrase, else 0."""
+    mode: Literal["compat", "compat-2025", "corrected"] = "corrected"
+    """Which rules score it; see duologue score."""
+    reference: Path | None = None
+    """Backchannels of v1: the benchmark's icc_gt_distribution.json."""
+    recogniser: str | None = None
+    """Recognise the words instead of taking the model's text: parakeet, or a Whisper size, folder or hub name."""
+    limit: int | None = None
+    """Only the first so many samples of each dataset."""
+    slots: int = 8
+    """Samples at once."""
+    seed: int = 0
+    """Of the agent's draws; each sample has its own."""
+    greedy: bool = False
+    """Take the likeliest token always."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
+    resume: bool = False
+    """Go on with the run in RUN."""
+    json: Path | None = None
+    """Also write the results to this file."""
+
+
+def main_v1(config: EvaluateFdbConfig) -> int:
+    """Let a model talk with every sample of Full-Duplex-Bench v1, and score what it said."""
+    return evaluate("fdb-v1", config)
+
+
+def main_v15(config: EvaluateFdbConfig) -> int:
+    """Let a model talk with every sample of Full-Duplex-Bench v1.5, with and without the overlap, and score it."""
+    return evaluate("fdb-v1.5", config)
+
+
+def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
+    """Talk, then score."""
+    check(config)
+    from dataclasses import replace
+
+    from duologue.audio.asr import load_recogniser
+    from duologue.base.files import write_json
+    from duologue.base.report import write_report
+    from duologue.base.runs import RunFolder
+    from duologue.bench.fdb_page import score_page
+    from duologue.bench.fdb_run import Manner, datasets, lead_of, talk_through
+    from duologue.bench.fdb_samples import sample_folders
+    from duologue.bench.hearing import Heard, hear
+    from duologue.bench.recognise import missing_words, write_missing_words
+    from duologue.bench.score import show
+    from duologue.engine.asked import pick_voice, settings
+    from duologue.engine.bundle import load
+
+    found = [replace(d, samples=d.samples[: config.limit]) for d in datasets(config.data, version)]
+    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    if bundle.text is None and config.recogniser is None:
+        mend = "name a recogniser: --recogniser base.en"
+        raise UserError("has no tokenizer, so that nobody knows its words", place=config.model, mend=mend)
+    recogniser = None if config.recogniser is None else load_recogniser(config.recogniser)
+    manner = Manner(
+        settings(bundle, config.seed, 0.0, greedy=config.greedy), pick_voice(config.voice_prompt, bundle),
+        config.text_prompt, lead_of(config.lead, bundle), config.seed, config.slots,
+    )  # fmt: skip
+    free = ("out", "resume", "json", "device", "slots")
+    with RunFolder.create(config.out, f"evaluate {version}", config, resume=config.resume, free=free) as run:
+        scores: list[tuple[Path, TaskScore]] = []
+        heard: dict[Path, Heard | UserError] = {}
+        for dataset in found:
+            folder = run.path / "outputs" / dataset.name
+            talk_through(dataset, folder, bundle, manner, words=recogniser is None)
+            if recogniser is not None:
+                write_missing_words(missing_words(sample_folders(folder), dataset.task), recogniser)
+            names = ("output.wav", "clean_output.wav", "input.wav", "clean_input.wav")
+            heard |= hear([p for f in sorted(folder.iterdir()) for n in names if (p := f / n).is_file()])
+            scores += [(folder, score) for score in scored(folder, dataset.task, config, heard)]
+        results = [{"dataset": folder.name} | score.to_json() for folder, score in scores]
+        for path in (run.path / "result.json", config.json):
+            if path is not None:
+                write_json(path, results)
+        command = shlex.join(["duologue", *sys.argv[1:]])
+        page = score_page(scores, heard, title=f"{config.model} on {version}", command=command)
+        write_report(run.report_path, page)
+        for folder, score in scores:
+            print(f"\n{folder.name}")
+            show(score)
+        print(run.report_path)
+    return 0
+
+
+def check(config: EvaluateFdbConfig) -> None:
+    """Errors: UserError, options that make no sense."""
+    for name in ("slots", "limit"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{value} is less than 1", place=f"--{name}", mend="use 1 or more")
+    if config.lead is not None and not 0 <= config.lead <= 60:
+        raise UserError(f"{config.lead} is no length of a lead", place="--lead", mend="use seconds, from 0 to 60")
+
+
+def scored(folder: Path, task: str, config: EvaluateFdbConfig, heard: Recordings) -> Sequence[TaskScore]:
+    """The scores of a dataset: of v1 one, of v1.5 timing, and the voice before and after if Praat is there."""
+    if task == "timing":
+        from duologue.bench.fdb_timing import score_timing
+        from duologue.bench.fdb_voice import score_before_after
+
+        rules = [partial(score_timing, folder, config.mode, heard), partial(score_before_after, folder, config.mode)]
+        found = []
+        for rule in rules:
+            try:
+                found.append(rule())
+            except UserError as error:
+                print(f"{folder.name}: not scored: {error}")
+        return found
+    from duologue.bench.fdb_v1 import Options, Task, read_reference, score_task
+
+    reference = None if config.reference is None else read_reference(config.reference)
+    return [score_task(folder, cast("Task", task), Options(mode=config.mode, reference=reference), heard)]
