@@ -47,6 +47,7 @@ from duologue.train.align_settings import (
 from duologue.train.align_watch import Watch
 from duologue.train.loop import LoopConfig, train
 from duologue.train.optimizers import OptimizerConfig
+from duologue.train.parallel import ALONE, World
 from duologue.train.rollout_batches import Batch, load_batch, save_batch
 from duologue.train.rollouts import Episode, Roller, Rollout, record
 from test_rollouts import DRAWN, bundle, segment
@@ -77,8 +78,11 @@ def quiet(axis: str, group: Group) -> dict[str, list[float]]:
 def learner(
     how: AlignSettings, reward: Rewarder = quiet, model: Bundle | None = None, seen: list[Any] | None = None,
     replay: Callable[[int], Batch] | None = None, publish: Callable[[RunFolder, str], None] | None = None,
+    world: World | None = None, groups: int | None = None,
 ) -> AlignLearner:  # fmt: skip
     model = model or bundle()
+    if groups is not None:
+        how = replace(how, rollouts=replace(how.rollouts, groups=groups))
     segments = {"pause": record(model, [segment(1.0, 2.0), segment(1.0, 2.4, "t")])}
 
     def keep(number: int, batch: Batch, gains: torch.Tensor) -> None:
@@ -94,6 +98,7 @@ def learner(
         publish=publish or (lambda run, name: None),
         keep=keep,
         replay=replay,
+        world=world or ALONE,
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.train.align_learner import AlignLearner
     from duologue.train.align_settings import AlignSettings
+    from duologue.train.parallel import World
     from duologue.train.rollout_batches import Batch
     from duologue.train.rollouts import Recorded
 
@@ -69,6 +70,14 @@ class AlignConfig:
 
 def main(config: AlignConfig) -> int:
     """Align a model by reinforcement learning on segments of recorded conversations."""
+    from duologue.train.parallel import join
+
+    with join(config.device) as (world, device):
+        _align(config, world, str(device))
+    return 0
+
+
+def _align(config: AlignConfig, world: World, device: str) -> None:
     import torch
 
     from duologue.axes.judge import Judge
@@ -80,25 +89,35 @@ def main(config: AlignConfig) -> int:
     from duologue.engine.bundle import load
     from duologue.train.align_learner import AlignLearner, rewarder
     from duologue.train.loop import LoopConfig, train
+    from duologue.train.parallel import shared_run
     from duologue.train.rollout_batches import save_batch
     from duologue.train.rollout_files import keep_rollouts
 
     settings = read_settings(config.recipe, config.set)
+    if world.count > 1 and (config.keep_tokens or config.replay is not None):
+        mend = "start one process, or leave out --keep-tokens and --replay"
+        raise UserError(f"kept rollouts and {world.count} processes", place="--keep-tokens or --replay", mend=mend)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
-    bundle = load(config.model, device=config.device, dtype="fp32")  # 2e-7 is lost in bf16
+    bundle = load(config.model, device=device, dtype="fp32")  # 2e-7 is lost in bf16
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     judge: Judge | Proxy | None = Proxy() if settings.rewards.proxy else None
     if settings.rewards.judge is not None:
         judge = Judge(settings.rewards.judge)
         judge.endpoint.check()
     free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every")
-    with RunFolder.create(config.out, "align", config, resume=config.resume, free=free) as run:
+
+    def create() -> RunFolder:
+        return RunFolder.create(config.out, "align", config, resume=config.resume, free=free)
+
+    with shared_run(world, create) as run:
         segments: dict[str, list[Recorded]] = {}
-        if config.replay is None:
-            folder = mined(config.segments, run.path / "segments")
-            segments = read_segments(folder, settings.rollouts.axes, bundle, run.path / "tokens")
+        for first in (True, False):  # rank 0 mines and encodes, the others read what it has made
+            if config.replay is None and world.leads == first:
+                folder = mined(config.segments, run.path / "segments")
+                segments = read_segments(folder, settings.rollouts.axes, bundle, run.path / "tokens")
+            world.tell(None)
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
@@ -117,17 +136,18 @@ def main(config: AlignConfig) -> int:
         learner = AlignLearner(
             bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge), voice=voice,
             publish=lambda run, name: publish(learner, run.path / name, config.recipe, config.segments), keep=keep,
-            replay=replay_of(config.replay),
+            replay=replay_of(config.replay), world=world,
         )  # fmt: skip
         loop = LoopConfig(
             steps=settings.steps, log_every=1, validate_every=settings.steps, save_minutes=config.save_minutes
         )
-        train(learner, run, loop)
+        train(learner, run, loop, world)
+        if not world.leads:
+            return
         last = run.rows()[-1]
         print(f"{run.path / 'model'}: {', '.join(f'{k} {v:.4g}' for k, v in last.items() if v)}")
         if config.json is not None:
             write_json(config.json, last)
-    return 0
 
 
 def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
@@ -170,12 +190,13 @@ def tokens_of(folder: Path, axes: Sequence[str], bundle: Bundle, cache: Path) ->
 
     from duologue.corpus.encode import segment_items
     from duologue.corpus.encoding import encode_items, header_of
-    from duologue.corpus.token_cache import HEADER, TokenCache, TokenCacheWriter, read_header
+    from duologue.corpus.token_cache import INDEX, TokenCache, TokenCacheWriter, read_header
 
     codec = bundle.need_codec()
-    header, beside = header_of(codec), folder / "tokens"
-    if (beside / HEADER).is_file() and read_header(beside) == header:
-        return TokenCache(beside)
+    header = header_of(codec)
+    for place in (folder / "tokens", cache):
+        if (place / INDEX).is_file() and read_header(place) == header:
+            return TokenCache(place)
     assert isinstance(codec, nn.Module)
     device: torch.device = next(codec.parameters()).device
     for line in encode_items(codec, device, segment_items(folder, axes), TokenCacheWriter(cache, header)):

@@ -33,6 +33,7 @@ from duologue.rl.gates import gate
 from duologue.train.align_settings import AlignSettings, RewardSettings, RolloutSettings
 from duologue.train.align_update import Updater
 from duologue.train.align_watch import Watch
+from duologue.train.parallel import ALONE, World
 from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
@@ -78,6 +79,7 @@ class AlignLearner:
         publish: writes the model into the run's folder, under a name.
         keep: is given each step's number, batch and advantages, as to write some of it down.
         replay: the batch of each step, drawn before, instead of rollouts.
+        world: the processes that learn together; each plays whole groups, and all take the same steps.
 
     Raises:
         UserError: an axis without segments.
@@ -87,8 +89,9 @@ class AlignLearner:
         self, bundle: Bundle, segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, *, seed: int,
         reward: Rewarder, publish: Callable[[RunFolder, str], None], voice: Voice | None = None,
         keep: Callable[[int, Batch, Tensor], None] | None = None,
-        replay: Callable[[int], Batch] | None = None,
+        replay: Callable[[int], Batch] | None = None, world: World = ALONE,
     ) -> None:  # fmt: skip
+        self.world = world
         if replay is not None and settings.update.imitation is not None:
             mend = "leave out --replay, or imitation"
             raise UserError("has no recordings to imitate", place="--replay", mend=mend)
@@ -115,7 +118,7 @@ class AlignLearner:
         self.roller = Roller(  # after adapters are in place
             bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=longest
         )
-        self._updater = Updater(self.model, settings, self.roller.demonstration)
+        self._updater = Updater(self.model, settings, self.roller.demonstration, world)
         self.optimizers = self._updater.optimizers
 
     def step(self, number: int) -> Mapping[str, float]:
@@ -127,10 +130,11 @@ class AlignLearner:
         gains, row = self._judge(batch)
         if self._keep is not None:
             self._keep(number, batch, gains)
-        row |= told(batch.groups, self.model)
+        row |= told(batch.groups, self.model, self.world)
         row |= self._updater.update(number, batch.groups, gains, shown, self._share)
         self._watch.see(row, f"step {number + 1}")
-        frames = sum(int(r.scored.sum()) for group in batch.groups for r in group)
+        ours = sum(int(r.scored.sum()) for group in batch.groups for r in group)
+        frames = self.world.total({"frames": ours})["frames"]
         done = time.perf_counter()
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
 
@@ -159,24 +163,33 @@ class AlignLearner:
 
     def publish(self, run: RunFolder) -> None:
         """Write the model; as the best one too, if its rewards are the best so far."""
-        self._publish(run, "model")
-        if self._watch.improved():
-            self._publish(run, "best")
+        best = self._watch.improved()
+        for name in ("model", "best") if best else ("model",):
+            if self.world.leads:
+                self._publish(run, name)
 
     def _learned(self) -> set[str]:
         return {name for name, p in self.model.named_parameters() if p.requires_grad}
 
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
-        """Draw segments and settings, play them, as many groups at once as there are slots for, and reward them."""
+        """Draw segments and settings, play this process' part of them, as many groups at once as there are slots for,
+        and reward them; rewards are told to all."""
         how = self.settings.rollouts
         axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
         episodes = [self._episode(axis, number, rng) for axis in axes]
         at_once = how.slots // how.group
-        groups: list[list[Rollout]] = []
-        for first in range(0, how.groups, at_once):
-            groups += self.roller.play(episodes[first : first + at_once])
-        rewards = [self._reward(axis, group) for axis, group in zip(axes, groups, strict=True)]
-        batch = Batch(tuple(axes), tuple(tuple(group) for group in groups), tuple(rewards))
+        groups: dict[int, list[Rollout]] = {}
+        ours = list(range(self.world.rank, how.groups, self.world.count))
+        for first in range(0, len(ours), at_once):
+            some = ours[first : first + at_once]
+            groups |= zip(some, self.roller.play([episodes[i] for i in some]), strict=True)
+        rewards: dict[int, Mapping[str, Sequence[float]]] = {}
+        for found in self.world.every({i: dict(self._reward(axes[i], group)) for i, group in groups.items()}):
+            rewards |= found
+        batch = Batch(
+            tuple(axes), tuple(tuple(groups.get(i, ())) for i in range(how.groups)),
+            tuple(rewards[i] for i in range(how.groups)),
+        )  # fmt: skip
         return batch, [episode.recorded for episode in episodes]
 
     def _episode(self, axis: str, number: int, rng: np.random.Generator) -> Episode:
@@ -195,7 +208,7 @@ class AlignLearner:
     def _judge(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Advantages [groups, G], and what is to be logged: means, spreads, groups and rollouts that say nothing."""
         how, row = self.settings.update.advantage, {}
-        gains, gated = torch.zeros(len(batch.groups), len(batch.groups[0])), []
+        gains, gated = torch.zeros(len(batch.rewards), len(next(iter(batch.rewards[0].values())))), []
         flat = unscored = 0
         for axis in dict.fromkeys(batch.axes):
             places = [i for i, name in enumerate(batch.axes) if name == axis]
@@ -263,7 +276,7 @@ def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
     return replace(own, **{name: value for name, value in asked.items() if value is not None})
 
 
-def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM) -> dict[str, float]:
+def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM, world: World = ALONE) -> dict[str, float]:
     """What the rollouts' text is like: share of padding, and of pairs of pieces that came before in the rollout."""
     c = model.config
     silent = (c.existing_text_padding_id, c.existing_text_end_padding_id)
@@ -274,4 +287,5 @@ def told(groups: Sequence[Sequence[Tokens]], model: DuplexLM) -> dict[str, float
         padded, total = padded + len(ids) - len(pieces), total + len(ids)
         seen = list(pairwise(pieces))
         repeated, pairs = repeated + len(seen) - len(set(seen)), pairs + len(seen)
-    return {"pad_share": padded / max(total, 1), "repetition": repeated / max(pairs, 1)}
+    n = world.total({"padded": padded, "total": total, "repeated": repeated, "pairs": pairs})
+    return {"pad_share": n["padded"] / max(n["total"], 1), "repetition": n["repeated"] / max(n["pairs"], 1)}

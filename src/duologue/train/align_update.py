@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from duologue.base.errors import UserError
 from duologue.model.lm import ABSENT, DuplexLM
 from duologue.model.lora import without_lora
 from duologue.rl.preference import dpo_loss
@@ -21,10 +22,12 @@ from duologue.train.align_settings import AlignSettings, ImitationSettings, Pref
 from duologue.train.lm_loss import losses
 from duologue.train.loop import rate_at
 from duologue.train.optimizers import Optimizers
+from duologue.train.parallel import ALONE, World
 from duologue.train.rollout_batches import Tokens
 from duologue.train.rollouts import Recorded
 
 Groups = Sequence[Sequence[Tokens]]
+LOGGED = ("loss", "kl", "entropy", "clipped", "old_kl")
 CHANGE_EVERY = 10
 """Steps between two in which it is measured how far weights moved."""
 
@@ -36,12 +39,20 @@ class Updater:
         model: the policy, adapters in place.
         settings: how.
         demonstrate: what the human did in a segment: codes [K, T], and the frames [T] that count.
+        world: the processes that learn together: each has the whole model and its part of the groups.
+
+    Raises:
+        UserError: a critic, or pairs, with several processes.
     """
 
     def __init__(
-        self, model: DuplexLM, settings: AlignSettings, demonstrate: Callable[[Recorded], tuple[Tensor, Tensor]]
-    ) -> None:
-        how = settings.update
+        self, model: DuplexLM, settings: AlignSettings, demonstrate: Callable[[Recorded], tuple[Tensor, Tensor]],
+        world: World = ALONE,
+    ) -> None:  # fmt: skip
+        how, self._world = settings.update, world
+        if world.count > 1 and (how.critic is not None or how.preference is not None):
+            problem = f"a critic or pairs, and {world.count} processes"
+            raise UserError(problem, place="update", mend="start one process")
         self.model, self.settings, self._demonstrate = model, settings, demonstrate
         self._device = model.text_emb.weight.device
         needed = how.kl.beta or how.preference is not None
@@ -56,7 +67,7 @@ class Updater:
 
         Args:
             number: of the step.
-            groups: what was drawn.
+            groups: what was drawn; empty for those of other processes.
             gains: advantages [groups, G].
             shown: the segments, to imitate.
             share: lambda of the step where imitation is mixed in; None: no imitation.
@@ -93,9 +104,10 @@ class Updater:
             batches = [[(rows, next(frames)) for rows, _ in batch] for batch in batches]
         before: list[Sequence[list[Tensor] | None]] = [[None] * len(batches[0]), *old]
         for p, (batch, drawn) in enumerate(zip(batches, before, strict=True)):
-            if not batch and imitated is None:
+            if not telling and imitated is None:
                 continue
-            total = sum(int(rows.mask.sum()) for rows, _ in batch)
+            here = dict.fromkeys(LOGGED, 0.0)
+            total = self._world.total({"frames": sum(int(rows.mask.sum()) for rows, _ in batch)})["frames"]
             for (rows, gain), known in zip(batch, drawn, strict=True):
                 found = self._scores(rows, self._reference if how.kl.beta else None)
                 known = [s.new.detach() for s in found] if known is None else known
@@ -107,12 +119,14 @@ class Updater:
                     ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy),
                     ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
                 ):  # fmt: skip
-                    sums[name] = sums.get(name, 0.0) + part * float(value.detach()) / how.updates
+                    here[name] += part * float(value.detach())
             if imitated is not None:
-                lost = self._imitate(shown, imitated, 1 - (share or 0.0))
-                sums["imitation"] = sums.get("imitation", 0.0) + lost / how.updates
+                here["imitation"] = self._imitate(shown, imitated, 1 - (share or 0.0))
             if self.critic is not None:
                 sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
+            for name, found_in_all in self._world.total(here).items():
+                if telling or name == "imitation":
+                    sums[name] = sums.get(name, 0.0) + found_in_all / how.updates
             moved = self._move(number * how.updates + p)
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
@@ -145,9 +159,9 @@ class Updater:
 
     def _imitate(self, shown: Sequence[Recorded], how: ImitationSettings, weight: float) -> float:
         """Add the gradient of what the humans did in these segments, times `weight`; returns the loss."""
-        total, rows = 0.0, self.settings.update.rows
-        for first in range(0, len(shown), rows):
-            some = [self._demonstrate(recorded) for recorded in shown[first : first + rows]]
+        total, rows, ours = 0.0, self.settings.update.rows, shown[self._world.rank :: self._world.count]
+        for first in range(0, len(ours), rows):
+            some = [self._demonstrate(recorded) for recorded in ours[first : first + rows]]
             codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)
             learn = pad_sequence([mask for _, mask in some], batch_first=True)
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.settings.update.autocast):
@@ -160,6 +174,7 @@ class Updater:
     def _move(self, number: int) -> dict[str, float]:
         """The optimiser step of this number among all of the run."""
         o = self.settings.update.optimizer
+        self._world.add_gradients([p for p in self.model.parameters() if p.requires_grad])
         share = rate_at(number, self.settings.steps * self.settings.update.updates, o.warmup, o.flat, o.end, o.shape)
         return {"gradient": float(self.optimizers.step(share)), "rate": o.rate * share}
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,10 @@ class World:
 
     def mean(self, row: Mapping[str, float]) -> dict[str, float]:
         """Numbers as means over all processes."""
+        return {name: value / self.count for name, value in self.total(row).items()}
+
+    def total(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Numbers as sums over all processes."""
         if self.mesh is None:
             return dict(row)
         from torch import distributed
@@ -69,7 +74,35 @@ class World:
         # float32: some devices have nothing wider.
         values = torch.tensor(list(row.values()), dtype=torch.float32, device=self.mesh.device_type)
         distributed.all_reduce(values)
-        return dict(zip(row, (values / self.count).tolist(), strict=True))
+        return dict(zip(row, values.tolist(), strict=True))
+
+    def every(self, said: object) -> list[Any]:
+        """What each process says, a plain object, in the order of their ranks."""
+        if self.mesh is None:
+            return [said]
+        from torch import distributed
+
+        box: list[Any] = [None] * self.count
+        distributed.all_gather_object(box, said)
+        return box
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """The gradients of whole parameters as sums over all processes; one that only some have is 0 in the others."""
+        if self.mesh is None:
+            return
+        from torch import distributed
+
+        there = torch.tensor(
+            [p.grad is not None for p in parameters], dtype=torch.float32, device=self.mesh.device_type
+        )
+        distributed.all_reduce(there)
+        moved = [p for p, somewhere in zip(parameters, there.tolist(), strict=True) if somewhere]
+        for kind in dict.fromkeys(p.dtype for p in moved):
+            some = [p for p in moved if p.dtype == kind]
+            flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in some])
+            distributed.all_reduce(flat)
+            for p, part in zip(some, torch.split(flat, [p.numel() for p in some]), strict=True):
+                p.grad = part.view_as(p).clone()
 
     def gather(self, state: Any) -> Any:
         """A state with whole tensors instead of shards, on the CPU; in other processes than rank 0 nothing of use.
@@ -91,12 +124,17 @@ class World:
 ALONE = World()
 
 
+PATIENCE_S = 1800.0
+"""Seconds that a process waits for the others before it gives up: a rank may write a large checkpoint meanwhile."""
+
+
 @contextlib.contextmanager
-def join(device: str) -> Iterator[tuple[World, torch.device]]:
+def join(device: str, patience_s: float = PATIENCE_S) -> Iterator[tuple[World, torch.device]]:
     """This process among those that torchrun started, and its device; only rank 0 prints.
 
     Args:
         device: as --device; with several processes "auto", "cpu" or "cuda", of which each takes its own.
+        patience_s: how long one waits for the others; then it ends with torch's error instead of hanging.
 
     Raises:
         UserError: one device for several processes, or an environment that is not torchrun's.
@@ -118,7 +156,9 @@ def join(device: str) -> Iterator[tuple[World, torch.device]]:
     if place.type == "cuda":
         place = pick_device(f"cuda:{_number('LOCAL_RANK', rank)}")
         torch.cuda.set_device(place)
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=count)
+    distributed.init_process_group(
+        "nccl" if place.type == "cuda" else "gloo", rank=rank, world_size=count, timeout=timedelta(seconds=patience_s)
+    )
     world = World(rank, count, init_device_mesh(place.type, (count,)))
     # After a failure the others are gone or stuck: to take leave of them would hang, so only a good end does.
     if world.leads:

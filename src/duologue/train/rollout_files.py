@@ -20,6 +20,8 @@ def keep_rollouts(folder: Path, batch: Batch, gains: Tensor) -> None:
     """Write the best and the worst rollout of each group by its advantage: GG-AXIS-best.wav (left agent, right user)
     and .json. A group without differences has one file, GG-AXIS.wav."""
     for at, (axis, group) in enumerate(zip(batch.axes, batch.groups, strict=True)):
+        if not group:  # another process plays it
+            continue
         best, worst = int(gains[at].argmax()), int(gains[at].argmin())
         chosen = {"": best} if gains[at, best] == gains[at, worst] else {"-best": best, "-worst": worst}
         for what, place in chosen.items():

@@ -1,0 +1,93 @@
+"""Processes that align together take the steps that one process takes alone; one that is left alone does not hang."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duologue.base.errors import UserError
+from duologue.train.align_learner import AlignLearner
+from duologue.train.align_settings import CriticSettings
+from duologue.train.parallel import World
+from test_align_learner import learner, settings
+
+STEPS = """
+import json, os, sys
+from duologue.train.parallel import join
+from test_align_parallel import steps
+
+with join("cpu", float(os.environ["PATIENCE"])) as (world, _):
+    if os.environ.get("LEAVES") == str(world.rank):
+        os._exit(7)
+    told = steps(world)
+    open(sys.argv[1] + str(world.rank), "w").write(json.dumps(told))
+"""
+
+
+def steps(world: World | None = None) -> dict[str, Any]:
+    """Two steps of four groups: their rows, and a number for each weight."""
+    how = settings(2, updates=2, autocast=False)
+    one: AlignLearner = learner(how, groups=4, world=world)
+    rows = [dict(one.step(n)) for n in range(2)]
+    for row in rows:
+        del row["rollout_fps"], row["update_fps"]
+    return {"rows": rows, "weights": [float(p.detach().double().norm()) for p in one.model.parameters()]}
+
+
+def together(count: int, folder: Path, **environment: str) -> list[tuple[int, str]]:
+    """Run the script in so many processes, as torchrun starts them: status and stderr of each."""
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {
+        "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
+        "PATIENCE": "120", "PYTHONPATH": str(Path(__file__).parent),
+    }  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-c", STEPS, str(folder / "rank")]
+    begun = [
+        subprocess.Popen(
+            command, env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    try:
+        told = [one.communicate(timeout=150)[1] for one in begun]
+        return [(one.returncode, x) for one, x in zip(begun, told, strict=True)]
+    finally:
+        for one in begun:
+            one.kill()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_take_the_steps_of_one(count: int, tmp_path: Path) -> None:
+    alone = steps()
+    for status, said in together(count, tmp_path):
+        assert status == 0, said
+    for rank in range(count):
+        told = json.loads((tmp_path / f"rank{rank}").read_text())
+        for a, b in zip(alone["rows"], told["rows"], strict=True):
+            assert b == pytest.approx(a, rel=2e-3, abs=1e-5)
+        assert told["weights"] == pytest.approx(alone["weights"], rel=1e-4)
+
+
+def test_a_rank_that_is_left_alone_ends_with_an_error(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    (first, said), (second, _) = together(2, tmp_path, LEAVES="1", PATIENCE="10")
+    assert second == 7
+    assert first not in (0, 7), said
+    assert time.monotonic() - begun < 100
+
+
+def test_what_needs_one_process_is_refused() -> None:
+    with pytest.raises(UserError, match="a critic or pairs, and 2 processes"):
+        learner(settings(critic=CriticSettings()), world=World(0, 2))
