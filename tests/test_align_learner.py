@@ -24,7 +24,7 @@ from duologue.dialogue.segments import ReferenceEvent, Segment
 from duologue.dialogue.timeline import Track, Word
 from duologue.engine.bundle import Bundle
 from duologue.engine.prompts import Voice
-from duologue.engine.sampling import Sampling
+from duologue.engine.sampling import Sampling, Settings, chances
 from duologue.model.likelihood import log_probs
 from duologue.model.lora import LoRAConfig
 from duologue.rl.advantages import AdvantageConfig
@@ -33,6 +33,7 @@ from duologue.rl.policy import PolicyConfig
 from duologue.train.align_critic import Critic
 from duologue.train.align_learner import AlignLearner, Group, Rewarder, longest_frames, rewarder, shaped, shortened
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
+from duologue.train.align_sampler import under_sampler
 from duologue.train.align_settings import (
     RECIPES,
     AlignSettings,
@@ -163,6 +164,51 @@ class TestScores:
         assert float(loss.policy[0].ratio) == pytest.approx(1)
         assert float(loss.policy[0].clipped) == 0
         assert abs(float(loss.loss.detach())) < 1e-5  # says nothing of progress: its gradient does
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"text_temperature": 0.5, "text_top_k": 0},
+            {"text_temperature": 1.3, "text_top_k": 7},
+            {"text_temperature": 0.8, "text_top_k": 0, "text_top_p": 0.6},
+            {"text_temperature": 0.6, "text_top_k": 9, "pad_temperature": 1.2, "padding_bonus": -0.5},
+        ],
+        ids=["temperature", "top-k", "top-p", "PAD"],
+    )
+    def test_log_probabilities_under_the_sampler_are_the_shares_of_its_draws(self, how: dict[str, Any]) -> None:
+        """By hand: draw often, and count."""
+        torch.manual_seed(3)
+        logits, settings = 2 * torch.randn(1, 12), Sampling(**how)
+        every = Settings.of([settings], 1, 12, 12, torch.device("cpu"))
+        scores = logits if every.bonus is None else logits.index_add(1, torch.tensor([3]), every.bonus[:, None])
+        chance = chances(torch.full((60_000, 1), 5), torch.arange(60_000))[:, 0]
+        drawn = every.text.pick(every.pause(scores, torch.tensor([3])).expand(60_000, -1), chance)
+        shares = torch.bincount(drawn, minlength=12) / 60_000
+        able = (shares > 0).nonzero()[:, 0]
+        found, outside = under_sampler(logits.expand(len(able), -1), able, settings, 3)
+        torch.testing.assert_close(found.exp(), shares[able], atol=0.01, rtol=0)
+        assert float(found.exp().sum()) == pytest.approx(1, abs=1e-5)
+        assert float(outside[0]) == pytest.approx(float(logits.softmax(-1)[0, shares == 0].sum()), abs=1e-6)
+
+    def test_a_token_that_could_not_be_drawn_any_more_still_has_a_gradient(self) -> None:
+        logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]], requires_grad=True)
+        found, _ = under_sampler(logits, torch.tensor([3]), Sampling(audio_temperature=1.0, audio_top_k=2), None)
+        assert torch.isfinite(found).all()
+        found.sum().backward()
+        assert logits.grad is not None
+        assert torch.isfinite(logits.grad).all()
+        assert float(logits.grad[0, 3]) > 0
+
+    def test_the_surrogate_may_take_either(self) -> None:
+        rows = []
+        for under in ("model", "sampler"):
+            one = learner(settings(updates=2, rows=8, logprob_under=under))
+            rows.append(one.step(0))
+            assert rows[-1]["outside"] >= 0
+        assert rows[0]["gradient"] != rows[1]["gradient"]
+        greedy = settings(logprob_under="sampler")
+        with pytest.raises(UserError, match="greedy sampler"):
+            learner(replace(greedy, rollouts=replace(greedy.rollouts, text_temperature=0.0)))
 
     @pytest.mark.parametrize("projection", ["marginal", "sum_of_logits"])
     def test_two_actions_instead_of_the_vocabulary(self, projection: Any) -> None:

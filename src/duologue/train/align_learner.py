@@ -118,7 +118,8 @@ class AlignLearner:
         self.roller = Roller(  # after adapters are in place
             bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=longest
         )
-        self._updater = Updater(self.model, settings, self.roller.demonstration, world)
+        drawn = None if replay is not None else sampling_of(rolled, bundle.config.sampling)
+        self._updater = Updater(self.model, settings, self.roller.demonstration, drawn, world)
         self.optimizers = self._updater.optimizers
 
     def step(self, number: int) -> Mapping[str, float]:

@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from duologue.engine.sampling import Sampling
 from duologue.model.lm import ABSENT, DuplexLM, Hidden
 from duologue.rl.actions import Projection, action_of, speak_or_silent
 from duologue.rl.divergence import Estimator, estimated_kl, exact_kl
 from duologue.rl.policy import PolicyConfig, PolicyLoss, policy_loss
+from duologue.train.align_sampler import under_sampler
 from duologue.train.rollout_batches import Tokens as Drawn
 
 Tokens: TypeAlias = Literal["text", "text_semantic", "all"]
+Under: TypeAlias = Literal["model", "sampler"]
 Reference: TypeAlias = Callable[[], AbstractContextManager[DuplexLM]]
 """Opens the frozen policy for a while."""
 
@@ -56,6 +59,8 @@ class Scores(NamedTuple):
     """Divergence from the reference."""
     entropy: Tensor
     """Without a gradient."""
+    outside: Tensor
+    """The model's probability of what could not be drawn; 0 where nobody asked."""
     mask: Tensor
 
 
@@ -68,6 +73,8 @@ class RolloutLoss(NamedTuple):
     kl: Tensor
     """Mean over the streams' tokens."""
     entropy: Tensor
+    """Mean of the text's."""
+    outside: Tensor
     """Mean of the text's."""
 
 
@@ -86,6 +93,7 @@ def streams_of(tokens: Tokens, model: DuplexLM) -> int:
 def scores(
     model: DuplexLM, rows: Rows, tokens: Tokens, *, reference: Reference | None = None, kl: KLConfig | None = None,
     projection: Projection | None = None, recompute: bool = False, autocast: bool = False, chunk: int = 2048,
+    sampling: Sampling | None = None, under: Under = "model",
 ) -> list[Scores]:  # fmt: skip
     """Log-probabilities of the tokens that were drawn, and their divergence from the reference, stream by stream.
 
@@ -99,6 +107,8 @@ def scores(
         recompute: as in `DuplexLM.forward`.
         autocast: hidden states are computed in bfloat16; logits are not.
         chunk: frames whose logits are in memory at once.
+        sampling: how the tokens were drawn; None: nobody asks.
+        under: whose log-probabilities are wanted: the model's, or those of the sampler.
     """
     steps = streams_of(tokens, model)
 
@@ -121,14 +131,15 @@ def scores(
         inputs = [x[mask].to(kind)]
         if theirs is not None:
             inputs.append((theirs.text if q == 0 else theirs.audio[q - 1])[mask].to(kind))
-        how = _How(q, projection if q == 0 else None, silent, reference, estimator)
+        pad = c.existing_text_padding_id if q == 0 else None
+        how = _How(q, projection if q == 0 else None, silent, reference, estimator, sampling, under, pad)
         parts = [
             checkpoint(_frames, how, model, *some, use_reentrant=False)
             for some in zip(*(torch.split(y, chunk) for y in (rows.codes[:, q][mask], *inputs)), strict=True)
         ]
-        columns = [torch.cat(part) for part in zip(*parts, strict=True)] if parts else [x.new_zeros(0).float()] * 3
+        columns = [torch.cat(part) for part in zip(*parts, strict=True)] if parts else [x.new_zeros(0).float()] * 4
         placed = [torch.zeros(mask.shape, device=x.device).masked_scatter(mask, y) for y in columns]
-        found.append(Scores(placed[0], placed[1], placed[2], mask))
+        found.append(Scores(*placed, mask))
     return found
 
 
@@ -138,6 +149,9 @@ class _How(NamedTuple):
     silent: Tensor
     reference: Reference | None
     estimator: Literal["exact"] | Estimator
+    sampling: Sampling | None
+    under: Under
+    pad: int | None
 
 
 def _head(model: DuplexLM, stream: int) -> nn.Module:
@@ -145,25 +159,28 @@ def _head(model: DuplexLM, stream: int) -> nn.Module:
 
 
 def _frames(how: _How, model: DuplexLM, tokens: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Log-probability, divergence and entropy [n] of tokens [n], from what the policy's head (and that of the
-    reference) sees [n, D]."""
+    """Log-probability, divergence, entropy and the mass of what could not be drawn [n] of tokens [n], from what the
+    policy's head (and that of the reference) sees [n, D]."""
     logits: list[Tensor] = [_head(model, how.stream)(inputs[0]).float()]
     if how.reference is not None:
         with torch.no_grad(), how.reference() as frozen:
             logits.append(_head(frozen, how.stream)(inputs[1]).float())
-    chosen = tokens
+    chosen, drawn, outside = tokens, None, torch.zeros(len(tokens), device=tokens.device)
+    if how.sampling is not None:
+        drawn, outside = under_sampler(logits[0], tokens, how.sampling, how.pad)
     if how.projection is not None:
         logits = [speak_or_silent(x, how.silent, how.projection) for x in logits]
         chosen = action_of(tokens, how.silent)
     known = logits[0].log_softmax(-1)
     new = known.gather(1, chosen[:, None])[:, 0]
     entropy = -(known.exp() * known).sum(-1).detach()
-    if len(logits) == 1:
-        return new, torch.zeros_like(new), entropy
-    if how.estimator == "exact":
-        return new, exact_kl(logits[0], logits[1]), entropy
-    before = logits[1].log_softmax(-1).gather(1, chosen[:, None])[:, 0]
-    return new, estimated_kl(new, before, how.estimator), entropy
+    kl = torch.zeros_like(new)
+    if len(logits) > 1 and how.estimator == "exact":
+        kl = exact_kl(logits[0], logits[1])
+    elif len(logits) > 1:
+        before = logits[1].log_softmax(-1).gather(1, chosen[:, None])[:, 0]
+        kl = estimated_kl(new, before, how.estimator)
+    return new if drawn is None or how.under == "model" else drawn, kl, entropy, outside
 
 
 def rollout_loss(
@@ -187,5 +204,5 @@ def rollout_loss(
         torch.stack([x.loss for x in losses]).mean() + (beta * held if beta else 0.0),
         tuple(losses),
         torch.stack([s.kl.detach().sum() for s in found]).sum() / n,
-        found[0].entropy.sum() / found[0].mask.sum().clamp(min=1),
+        *(x.sum() / found[0].mask.sum().clamp(min=1) for x in (found[0].entropy, found[0].outside)),
     )

@@ -19,7 +19,7 @@ from duologue.rl.actions import Projection
 from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
-from duologue.train.align_loss import KLConfig, Tokens
+from duologue.train.align_loss import KLConfig, Tokens, Under
 from duologue.train.lm_loss import Weights
 from duologue.train.optimizers import OptimizerConfig
 
@@ -171,6 +171,9 @@ class UpdateSettings:
     """Rollouts of one forward pass; gradients add up."""
     tokens: Tokens = "text"
     """What carries the policy gradient."""
+    logprob_under: Under = "model"
+    """Whose log-probabilities the surrogate takes: the model's, or those of the sampler, with temperature, top-k, top-p
+    and the choice of PAD. The papers do not say."""
     projection: Projection | None = None
     """Two actions instead of the vocabulary (ASPIRin); null: the vocabulary."""
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
@@ -205,6 +208,9 @@ class UpdateSettings:
         if self.projection is not None and self.tokens != "text":
             problem = f"two actions of the text, and a gradient on {self.tokens}"
             raise UserError(problem, place="update.projection", mend="use tokens: text")
+        if self.logprob_under == "sampler" and (self.projection or self.preference):
+            problem = "the sampler draws tokens, neither two actions nor pairs"
+            raise UserError(problem, place="update.logprob_under", mend="use logprob_under: model")
         if self.preference is not None and (
             self.projection or self.imitation or self.critic or self.updates > 1 or self.tokens != "text"
         ):

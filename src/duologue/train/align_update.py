@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from duologue.base.errors import UserError
+from duologue.engine.sampling import Sampling
 from duologue.model.lm import ABSENT, DuplexLM
 from duologue.model.lora import without_lora
 from duologue.rl.preference import dpo_loss
@@ -27,7 +28,7 @@ from duologue.train.rollout_batches import Tokens
 from duologue.train.rollouts import Recorded
 
 Groups = Sequence[Sequence[Tokens]]
-LOGGED = ("loss", "kl", "entropy", "clipped", "old_kl")
+LOGGED = ("loss", "kl", "entropy", "outside", "clipped", "old_kl")
 CHANGE_EVERY = 10
 """Steps between two in which it is measured how far weights moved."""
 
@@ -39,17 +40,24 @@ class Updater:
         model: the policy, adapters in place.
         settings: how.
         demonstrate: what the human did in a segment: codes [K, T], and the frames [T] that count.
+        sampling: how rollouts are drawn; None: nobody knows, as when kept ones are replayed.
         world: the processes that learn together: each has the whole model and its part of the groups.
 
     Raises:
-        UserError: a critic, or pairs, with several processes.
+        UserError: a critic, or pairs, with several processes; the log-probabilities of a sampler that is not known,
+            or greedy.
     """
 
     def __init__(
         self, model: DuplexLM, settings: AlignSettings, demonstrate: Callable[[Recorded], tuple[Tensor, Tensor]],
-        world: World = ALONE,
+        sampling: Sampling | None = None, world: World = ALONE,
     ) -> None:  # fmt: skip
         how, self._world = settings.update, world
+        greedy = sampling is None or min(sampling.text_temperature, sampling.audio_temperature) == 0
+        self._sampling = None if greedy else sampling
+        if how.logprob_under == "sampler" and greedy:
+            problem = "a greedy sampler, or one that nobody knows, has no log-probabilities"
+            raise UserError(problem, place="update.logprob_under", mend="use model, or draw at a temperature")
         if world.count > 1 and (how.critic is not None or how.preference is not None):
             problem = f"a critic or pairs, and {world.count} processes"
             raise UserError(problem, place="update", mend="start one process")
@@ -116,7 +124,7 @@ class Updater:
                 weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
                 (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
                 for name, value in (
-                    ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy),
+                    ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy), ("outside", loss.outside),
                     ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
                 ):  # fmt: skip
                     here[name] += part * float(value.detach())
@@ -182,7 +190,7 @@ class Updater:
         how = self.settings.update
         return scores(
             model or self.model, rows, how.tokens, reference=reference, kl=how.kl, projection=how.projection,
-            recompute=how.recompute, autocast=how.autocast,
+            recompute=how.recompute, autocast=how.autocast, sampling=self._sampling, under=how.logprob_under,
         )  # fmt: skip
 
     def _rows(self, groups: Groups, gains: Tensor, places: Sequence[tuple[int, int]]) -> tuple[Rows, Tensor]:
