@@ -187,8 +187,8 @@ class TestScores:
         able = (shares > 0).nonzero()[:, 0]
         found, outside = under_sampler(logits.expand(len(able), -1), able, settings, 3)
         torch.testing.assert_close(found.exp(), shares[able], atol=0.01, rtol=0)
-        assert float(found.exp().sum()) == pytest.approx(1, abs=1e-5)
-        assert float(outside[0]) == pytest.approx(float(logits.softmax(-1)[0, shares == 0].sum()), abs=1e-6)
+        assert float(found.exp().sum()) == pytest.approx(1, abs=1e-3)
+        assert float(outside[0]) == pytest.approx(float(logits.softmax(-1)[0, shares == 0].sum()), abs=5e-3)
 
     def test_a_token_that_could_not_be_drawn_any_more_still_has_a_gradient(self) -> None:
         logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]], requires_grad=True)

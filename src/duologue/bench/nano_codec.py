@@ -197,13 +197,13 @@ def quality_row(what: str, scores: Sequence[float | None], least: float, quality
     )
 
 
-def silence_rows(bundle: Bundle, *, seed: int, slots: int = 16) -> list[Row]:
+def silence_rows(bundle: Bundle, *, seed: int, slots: int = 64) -> list[Row]:
     """How much of 10 s of digital silence stays silent, in the codec and in conversations with the model."""
     codec = bundle.need_codec()
     frames = round(SILENCE_S * codec.frame_rate)
     silence = Audio(np.zeros((1, frames * codec.frame_size), np.float32), codec.sample_rate)
     rows = [_silence_row("silence in, silence out: codec (share of frames)", [through_codec(codec, silence)])]
-    duplex = Duplex(bundle.lm, codec, slots)
+    duplex = Duplex(bundle.lm, codec, slots, frames=frames + 2)
     settings = [sampled(bundle, seed + i) for i in range(slots)]
     state, sound = duplex.initial_state(settings), torch.zeros(slots, codec.frame_size)
     steps = [duplex.step(state, sound).sound.cpu() for _ in track(range(frames + duplex.delay), "silence")]

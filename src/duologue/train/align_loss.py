@@ -139,7 +139,7 @@ def scores(
         ]
         columns = [torch.cat(part) for part in zip(*parts, strict=True)] if parts else [x.new_zeros(0).float()] * 4
         placed = [torch.zeros(mask.shape, device=x.device).masked_scatter(mask, y) for y in columns]
-        found.append(Scores(*placed, mask))
+        found.append(Scores(placed[0], placed[1], placed[2], placed[3], mask))
     return found
 
 
@@ -175,9 +175,9 @@ def _frames(how: _How, model: DuplexLM, tokens: Tensor, *inputs: Tensor) -> tupl
     new = known.gather(1, chosen[:, None])[:, 0]
     entropy = -(known.exp() * known).sum(-1).detach()
     kl = torch.zeros_like(new)
-    if len(logits) > 1 and how.estimator == "exact":
+    if len(logits) == 2 and how.estimator == "exact":
         kl = exact_kl(logits[0], logits[1])
-    elif len(logits) > 1:
+    elif len(logits) == 2 and how.estimator != "exact":
         before = logits[1].log_softmax(-1).gather(1, chosen[:, None])[:, 0]
         kl = estimated_kl(new, before, how.estimator)
     return new if drawn is None or how.under == "model" else drawn, kl, entropy, outside
