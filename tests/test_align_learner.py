@@ -300,6 +300,20 @@ class TestStep:
         assert one.step(0)["kl"] == pytest.approx(0, abs=2e-3)
         assert one.step(1)["kl"] > 1e-5
 
+    def test_gradients_of_text_and_audio_can_be_compared(self) -> None:
+        how = settings(updates=1, compare_gradients_every=2)
+        one, plain = learner(how), learner(settings(updates=1))
+        rows = [one.step(n) for n in range(2)]
+        assert -1 <= rows[0]["gradient_cosine"] <= 1
+        assert rows[0]["gradient_text"] > 0
+        assert rows[0]["gradient_audio"] > 0
+        assert "gradient_cosine" not in rows[1]
+        plain.step(0)
+        other = plain.step(1)
+        assert {k: v for k, v in rows[1].items() if "fps" not in k} == {
+            k: v for k, v in other.items() if "fps" not in k
+        }
+
     def test_bfloat16_moves_weights_nearly_the_same_way_and_keeps_them_in_float32(self) -> None:
         moved = []
         for autocast in (False, True):

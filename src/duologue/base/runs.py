@@ -13,7 +13,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +45,8 @@ class RunFolder:
     def __init__(self, path: Path, lock: contextlib.ExitStack, resumed: bool) -> None:
         self.path = path
         self.resumed = resumed
+        self.listeners: list[Callable[[Mapping[str, object]], None]] = []
+        """Called with every row that is logged."""
         self._lock = lock
 
     @classmethod
@@ -112,6 +114,8 @@ class RunFolder:
     def log(self, row: Mapping[str, object]) -> None:
         """Append one row to `metrics.jsonl`; it survives a kill of this process from here on."""
         metrics.append_row(self.metrics_path, row)
+        for listener in self.listeners:
+            listener(row)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows of `metrics.jsonl`."""

@@ -12,7 +12,19 @@ import tyro
 
 from duologue.base.errors import UserError
 
-PLACES = ("out", "json", "resume", "seed", "device", "threads", "save_minutes", "keep_every", "keep_tokens", "shown")
+PLACES = (
+    "out",
+    "json",
+    "resume",
+    "seed",
+    "device",
+    "threads",
+    "save_minutes",
+    "keep_every",
+    "keep_tokens",
+    "shown",
+    "tracker",
+)
 """Options that say where and how, not what."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from duologue.base.errors import UserError
+from duologue.base.trackers import Tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,8 @@ class AlignConfig:
     learning offline."""
     save_minutes: float = 10.0
     """Between two checkpoints."""
+    tracker: Tracker = "none"
+    """Where metrics go besides the run's folder: none, tensorboard or wandb (extras of those names)."""
     seed: int = 0
     """Of everything drawn."""
     device: str = "auto"
@@ -83,8 +86,10 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     from duologue.axes.judge import Judge
     from duologue.axes.proxy import Proxy
     from duologue.base.compute import seed_everything
+    from duologue.base.config import to_dict
     from duologue.base.files import write_json
     from duologue.base.runs import RunFolder
+    from duologue.base.trackers import tracked
     from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
     from duologue.train.align_learner import AlignLearner, rewarder
@@ -106,7 +111,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     if settings.rewards.judge is not None:
         judge = Judge(settings.rewards.judge)
         judge.endpoint.check()
-    free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every")
+    free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every", "tracker")
 
     def create() -> RunFolder:
         return RunFolder.create(config.out, "align", config, resume=config.resume, free=free)
@@ -141,7 +146,8 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
         loop = LoopConfig(
             steps=settings.steps, log_every=1, validate_every=settings.steps, save_minutes=config.save_minutes
         )
-        train(learner, run, loop, world)
+        with tracked(run, config.tracker if world.leads else "none", to_dict(settings)):
+            train(learner, run, loop, world)
         if not world.leads:
             return
         last = run.rows()[-1]

@@ -196,6 +196,9 @@ class UpdateSettings:
     """Learn from pairs, one optimiser step a batch; null: policy gradient."""
     lora: LoRAConfig | None = None
     """Learn adapters instead of all weights; the reference is then the model without them."""
+    compare_gradients_every: int = 0
+    """Steps between two in which the policy gradients of text and of audio tokens are compared (WavAlign); 0: never. It
+    costs a backward pass of the whole model on one part of the batch."""
     recompute: bool = False
     """Keep less for the gradient and compute it again."""
     autocast: bool = True

@@ -16,6 +16,7 @@ from duologue.base.errors import UserError
 from duologue.engine.sampling import Sampling
 from duologue.model.lm import ABSENT, DuplexLM
 from duologue.model.lora import without_lora
+from duologue.rl.policy import policy_loss
 from duologue.rl.preference import dpo_loss
 from duologue.train.align_critic import Credit, Critic
 from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores
@@ -83,9 +84,12 @@ class Updater:
         learned = [p for p in self.model.parameters() if p.requires_grad]
         before = [p.detach().clone() for p in learned] if number % CHANGE_EVERY == 0 else None
         preference = self.settings.update.preference
+        every = self.settings.update.compare_gradients_every
+        compared = self._compared(groups, gains) if every and number % every == 0 else {}
         row = self._follow(number, groups, gains, shown, share) if preference is None else self._prefer(
             number, groups, gains, preference
         )  # fmt: skip
+        row |= compared
         return row if before is None else row | {"change": change(before, learned)}
 
     def _follow(
@@ -139,6 +143,31 @@ class Updater:
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
         return {"loss": 0.0, "gradient": 0.0} | sums
+
+    def _compared(self, groups: Groups, gains: Tensor) -> dict[str, float]:
+        """Cosine between the policy gradients of the text's tokens and of the audio's, and their lengths, on what both
+        reach: of one part of the rollouts, in this process alone."""
+        how = self.settings.update
+        places = [(i, j) for i, group in enumerate(groups) if gains[i].any() for j in range(len(group))][: how.rows]
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        if not places:
+            return {}
+        rows, gain = self._rows(groups, gains, places)
+        found = scores(self.model, rows, "all", recompute=how.recompute, autocast=how.autocast)
+        losses = [policy_loss(s.new, s.new.detach(), gain, s.mask, how.policy).loss for s in found]
+        sides = [
+            torch.autograd.grad(loss, learned, retain_graph=keep, allow_unused=True)
+            for loss, keep in ((losses[0], True), (torch.stack(losses[1:]).mean(), False))
+        ]
+        shared = [(a.double(), b.double()) for a, b in zip(*sides, strict=True) if a is not None and b is not None]
+        if not shared:
+            return {}
+        dot, text, audio = (
+            math.fsum(float((x * y).sum()) for x, y in pairs)
+            for pairs in (shared, [(a, a) for a, _ in shared], [(b, b) for _, b in shared])
+        )
+        told = {"gradient_text": math.sqrt(text), "gradient_audio": math.sqrt(audio)}
+        return told | ({"gradient_cosine": dot / math.sqrt(text * audio)} if text and audio else {})
 
     def _prefer(self, number: int, groups: Groups, gains: Tensor, how: PreferenceSettings) -> dict[str, float]:
         """One optimiser step on pairs: of each group that says something, the best and the worst."""
