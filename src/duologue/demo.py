@@ -96,7 +96,7 @@ def main(config: DemoConfig) -> int:
     free = ("out", "resume", "json", "device", "threads", "shown")
     with RunFolder.create(config.out, "demo", config, resume=config.resume, free=free) as run:
         learned, held_out = segments_of(config, settings.rollouts.axes, bundle, run.path)
-        told = ", ".join(f"{len(learned[a])} + {len(held_out[a])} {a}" for a in learned)
+        told = ", ".join(f"{len(learned.get(axis, ()))} + {len(found)} {axis}" for axis, found in held_out.items())
         print(f"{run.path}: segments to learn from + held out: {told}")
         learner = AlignLearner(
             bundle, learned, settings, seed=config.seed, reward=rewarder(settings.rewards),
@@ -125,7 +125,12 @@ def main(config: DemoConfig) -> int:
 def segments_of(
     config: DemoConfig, axes: Sequence[str], bundle: Bundle, folder: Path
 ) -> tuple[dict[str, list[Recorded]], dict[str, list[Recorded]]]:
-    """Segments by axis, to learn from and held out. Errors: UserError, none of an axis, or another codec's tokens."""
+    """Segments by axis, to learn from and held out; of the shipped ones all axes are held out, whatever is learned.
+
+    Raises:
+        UserError: none of an axis, or another codec's tokens.
+    """
+    from duologue.axes import AXES
     from duologue.corpus.candidates import MiningConfig
     from duologue.corpus.encoding import header_of
     from duologue.corpus.mine import read_corpus
@@ -139,8 +144,8 @@ def segments_of(
         if read_header(learned / "tokens") != header_of(bundle.need_codec()):
             mend = "give a corpus with sound: --corpus DIR"
             raise UserError("has another codec than the shipped segments", place=config.model, mend=mend)
-        both = (read_segments(x, axes, bundle, folder / "tokens") for x in (learned, held_out))
-        learning, checking = both
+        learning = read_segments(learned, axes, bundle, folder / "tokens")
+        checking = read_segments(held_out, tuple(AXES), bundle, folder / "tokens")
     else:
         mined = folder / "segments"
         if not (mined / "index.parquet").is_file():

@@ -1,0 +1,84 @@
+"""Alignments of nano beside each other: the paper's ablations and other methods, over seeds, on equal segments.
+
+    python benchmarks/align_table.py -o runs/table --seeds 0 1 2              everything: 12 variants, 8 minutes a run
+    python benchmarks/align_table.py -o runs/table --only whole no-pause ...  some of it; runs that are there are kept
+    duologue compare runs/table/*                                             the same numbers, all metrics
+
+Each run is `duologue demo` with a few settings changed: the same segments, held-out segments, draws and length. Methods
+keep their form and take the demo's sizes and rate, so that rows compare; the papers' own settings are the recipes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from duologue.base.files import read_json, write_json
+from duologue.bench.change_page import METRICS
+from duologue.bench.compare import interval
+from made import made
+
+JUDGED = "rewards.proxy=true"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "whole": (JUDGED,),
+    "no-pause": (JUDGED, "rollouts.axes=[turn_taking, backchannel, interruption]"),
+    "no-turn": (JUDGED, "rollouts.axes=[pause, backchannel, interruption]"),
+    "no-judge": (),
+    "no-context": (JUDGED, "rollouts.context=0"),
+    "wavalign": (JUDGED, "update.imitation={}"),
+    "aspirin": (JUDGED, "update.projection=sum_of_logits", "update.logprob_under=model"),
+    "two-actions": (JUDGED, "update.projection=marginal", "update.logprob_under=model"),
+    "duplexpo": ("rewards.duplexpo={}", "rollouts.window=[1, 2]", "rollouts.longest_s=null"),
+    "ppo": (JUDGED, "update.critic={}"),
+    "dpo": (JUDGED, "update.preference={}", "update.logprob_under=model"),
+    "all-tokens": (JUDGED, "update.tokens=all"),
+}  # fmt: skip
+SHOWN = (
+    "reward_pause", "reward_turn_taking", "reward_backchannel", "reward_interruption", "pause_take_over",
+    "turn_taking_answered", "content_proxy", "words_heard", "sound_log_likelihood",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="by default the recipe's")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    rows = {}
+    for name in options.only:
+        changes = VARIANTS[name] + (() if options.steps is None else (f"steps={options.steps}",))
+        results = [run(options.out / f"{name}-{seed}", changes, seed) for seed in options.seeds]
+        shared = [m for m in SHOWN if all(m in r["difference"] for r in results)]
+        rows[name] = {m: interval([r["difference"][m][0] for r in results]) for m in shared}
+        print(line(name, rows[name]), flush=True)
+    print("\n| change of | " + " | ".join(METRICS[m][0] for m in SHOWN) + " |\n" + "| --- " * (len(SHOWN) + 1) + "|")
+    for name, row in rows.items():
+        print(line(name, row))
+    if options.json:
+        write_json(options.json, {"made": made("align_table.py", arguments, 0), "rows": rows})
+    return 0
+
+
+def run(folder: Path, changes: Sequence[str], seed: int) -> dict[str, dict[str, list[float]]]:
+    """The result of a demo, made unless it is there."""
+    if not (folder / "result.json").is_file():
+        command = ["duologue", "demo", "--output", str(folder), "--seed", str(seed), "--resume", "--scenarios", "0"]
+        subprocess.run([*command, *(("--set", *changes) if changes else ())], check=True)
+    found = read_json(folder / "result.json")
+    assert isinstance(found, dict)
+    return found
+
+
+def line(name: str, row: dict[str, tuple[float, float, int]]) -> str:
+    cells = [f"{row[m][0]:+.3f} ± {row[m][1]:.3f}" if m in row else "" for m in SHOWN]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
