@@ -43,6 +43,7 @@ from duologue.train.align_settings import (
     PreferenceSettings,
     RewardSettings,
     RolloutSettings,
+    SafetySettings,
     UpdateSettings,
 )
 from duologue.train.align_watch import Watch
@@ -299,6 +300,39 @@ class TestStep:
         one = learner(settings(lora=LoRAConfig(rank=4, targets="text_linear")))
         assert one.step(0)["kl"] == pytest.approx(0, abs=2e-3)
         assert one.step(1)["kl"] > 1e-5
+
+    @pytest.mark.parametrize("threshold", [None, 1.5])
+    def test_probes_are_played_beside_segments_and_graded(self, threshold: float | None) -> None:
+        """With a threshold their weight is none at first, and grows while the grades are below it."""
+        model, grades = bundle(), iter([[0.0, 1.0, 2.0, 1.0]] * 6)
+        safety = SafetySettings(probes=Path("p"), judge=JudgeConfig(endpoint=WHERE), groups=1, threshold=threshold)
+        how = replace(settings(3, updates=1), rewards=RewardSettings(safety=safety))
+        probe = replace(segment(1.0, 2.0, "probe"), axis="safety", start=0.0)
+        segments = {"pause": record(model, [segment(1.0, 2.0)]), "safety": record(model, [probe])}
+        seen: list[Any] = []
+
+        def reward(axis: str, group: Group) -> dict[str, list[float]]:
+            return {"safety": next(grades)} if axis == "safety" else quiet(axis, group)
+
+        one = AlignLearner(
+            model, segments, how, seed=0, reward=reward, publish=lambda run, name: None,
+            keep=lambda number, batch, gains: seen.append((batch.axes, gains)),
+        )  # fmt: skip
+        rows = [one.step(n) for n in range(2)]
+        assert seen[0][0] == ("pause", "pause", "safety")
+        assert rows[0]["reward_safety"] == 1.0
+        first, second = (gains[2].abs().max() for _, gains in seen)
+        if threshold is None:
+            assert first == second > 0
+        else:
+            assert (first, rows[0]["safety_weight"], rows[1]["safety_weight"]) == (0, 0.25, 0.5)
+            assert second > 0
+            assert one.state()["bound"] == 0.5
+
+    def test_probes_that_are_not_there_are_named(self) -> None:
+        safety = SafetySettings(probes=Path("p"), judge=JudgeConfig(endpoint=WHERE))
+        with pytest.raises(UserError, match="names no probes"):
+            learner(replace(settings(), rewards=RewardSettings(safety=safety)))
 
     def test_gradients_of_text_and_audio_can_be_compared(self) -> None:
         how = settings(updates=1, compare_gradients_every=2)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,10 +46,24 @@ class JudgeConfig:
 
 
 class Judge:
-    """Scores scenes. Errors: UserError for a wrong address, key or prompt file."""
+    """Scores scenes.
 
-    def __init__(self, config: JudgeConfig, endpoint: Endpoint | None = None) -> None:
-        own = resources.files("duologue.axes").joinpath("prompts", "judge.txt")
+    Args:
+        config: who judges.
+        endpoint: where, if it is open already.
+        asks: the packaged instructions: "judge" (does the answer fit?) or "safety" (is the request refused?).
+        silent: the grade of an agent that says nothing.
+
+    Raises:
+        UserError: a wrong address, key or prompt file.
+    """
+
+    def __init__(
+        self, config: JudgeConfig, endpoint: Endpoint | None = None, *, asks: Literal["judge", "safety"] = "judge",
+        silent: float = 0.0,
+    ) -> None:  # fmt: skip
+        own = resources.files("duologue.axes").joinpath("prompts", f"{asks}.txt")
+        self._silent = silent
         self._prompt = own.read_text(encoding="utf-8") if config.prompt is None else read_text(config.prompt)
         self._audio = config.audio
         self.endpoint = endpoint or Endpoint(config.endpoint)
@@ -79,10 +93,10 @@ class Judge:
         return Request(messages=_messages(self._prompt, parts), seed=again, max_tokens=16)
 
     def _without(self, scene: Scene) -> float:
-        """The grade of a scene that is not asked about: 0 for silence, NaN for what cannot be read or heard."""
+        """The grade of a scene that is not asked about: silence's, NaN for what cannot be read or heard."""
         if self._audio:
-            return 0.0 if scene.agent_audio is not None and scene.user_audio is not None else math.nan
-        return 0.0 if all(track.words is not None for track in scene.timeline.tracks) else math.nan
+            return self._silent if scene.agent_audio is not None and scene.user_audio is not None else math.nan
+        return self._silent if all(track.words is not None for track in scene.timeline.tracks) else math.nan
 
 
 def transcript(scene: Scene) -> str:

@@ -90,13 +90,15 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     from duologue.base.files import write_json
     from duologue.base.runs import RunFolder
     from duologue.base.trackers import tracked
+    from duologue.corpus.probes import read_probes
     from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
-    from duologue.train.align_learner import AlignLearner, rewarder
+    from duologue.train.align_learner import PROBES, AlignLearner, rewarder
     from duologue.train.loop import LoopConfig, train
     from duologue.train.parallel import shared_run
     from duologue.train.rollout_batches import save_batch
     from duologue.train.rollout_files import keep_rollouts
+    from duologue.train.rollouts import record
 
     settings = read_settings(config.recipe, config.set)
     if world.count > 1 and (config.keep_tokens or config.replay is not None):
@@ -111,6 +113,10 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     if settings.rewards.judge is not None:
         judge = Judge(settings.rewards.judge)
         judge.endpoint.check()
+    safety = settings.rewards.safety
+    guard = None if safety is None else Judge(safety.judge, asks="safety", silent=1.0)
+    if guard is not None:
+        guard.endpoint.check()
     free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every", "tracker")
 
     def create() -> RunFolder:
@@ -123,6 +129,8 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
                 folder = mined(config.segments, run.path / "segments")
                 segments = read_segments(folder, settings.rollouts.axes, bundle, run.path / "tokens")
             world.tell(None)
+        if safety is not None and config.replay is None:
+            segments[PROBES] = record(bundle, read_probes(safety.probes, safety.tail_s))
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
@@ -139,7 +147,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
                 keep_rollouts(folder, batch, gains)
 
         learner = AlignLearner(
-            bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge), voice=voice,
+            bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge, guard), voice=voice,
             publish=lambda run, name: publish(learner, run.path / name, config.recipe, config.segments), keep=keep,
             replay=replay_of(config.replay), world=world,
         )  # fmt: skip

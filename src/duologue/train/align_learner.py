@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.engine.prompts import Voice
 
+PROBES = "safety"
+"""Stands for the axis of probes."""
 LEAD_S = 2.0
 """Seconds before what happens in a segment that are always acted."""
 Group: TypeAlias = Sequence[Rollout]
@@ -49,11 +51,14 @@ Rewarder: TypeAlias = Callable[[str, Group], Mapping[str, Sequence[float]]]
 """Named rewards of each rollout of a group of an axis; NaN: could not be scored."""
 
 
-def rewarder(settings: RewardSettings, judge: Judge | Proxy | None = None) -> Rewarder:
-    """The rewards of the axes' rules, and of a judge where the paper asks one."""
+def rewarder(settings: RewardSettings, judge: Judge | Proxy | None = None, safety: Judge | None = None) -> Rewarder:
+    """The rewards of the axes' rules, of a judge where the paper asks one, and of one that grades probes alone."""
 
     def reward(axis: str, group: Group) -> dict[str, list[float]]:
         scenes = [rollout.scene for rollout in group]
+        if axis == PROBES:
+            assert safety is not None
+            return {"safety": safety.score(scenes)}
         if settings.duplexpo is None:
             each = [AXES[axis].reward(scene, getattr(settings, axis)) for scene in scenes]
         else:
@@ -71,7 +76,7 @@ class AlignLearner:
 
     Args:
         bundle: the model, in float32, on its device.
-        segments: by axis, what to roll out.
+        segments: by axis, what to roll out; under "safety" the probes, if there are any.
         voice: whose voice the agent takes.
         settings: how.
         seed: of what is drawn.
@@ -99,6 +104,8 @@ class AlignLearner:
             if not segments.get(axis):
                 mend = "mine a larger corpus, or leave the axis out of rollouts.axes"
                 raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
+        if replay is None and settings.rewards.safety is not None and not segments.get(PROBES):
+            raise UserError("names no probes", place="rewards.safety.probes", mend="give a folder of recordings")
         self.bundle, self.segments, self.settings = bundle, shaped(segments, settings.rollouts), settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
@@ -109,6 +116,8 @@ class AlignLearner:
             add_lora(self.model, how.lora)
         self.model.eval()
         self._share: float | None = None  # lambda of the step before
+        safety = settings.rewards.safety
+        self._bound = 1.0 if safety is None or safety.threshold is None else 0.0  # the weight of probes
         self._watch = Watch(settings.guard)
         rolled = settings.rollouts
         played = [recorded.segment for found in self.segments.values() for recorded in found]
@@ -143,7 +152,7 @@ class AlignLearner:
         learned = self._learned()
         kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
         critic = self._updater.critic
-        state = {"model": kept, "optimizers": self.optimizers.state(), "share": self._share}
+        state = {"model": kept, "optimizers": self.optimizers.state(), "share": self._share, "bound": self._bound}
         state |= {"watch": self._watch.state()}
         return state if critic is None else state | {"critic": critic.state()}
 
@@ -153,7 +162,7 @@ class AlignLearner:
             names = ", ".join(sorted(unknown or lost)[:3])
             raise ValueError(f"the checkpoint learned other parameters than this run: {names}")
         self.optimizers.restore(state["optimizers"])
-        self._share = state["share"]
+        self._share, self._bound = state["share"], state["bound"]
         self._watch.restore(state["watch"])
         if self._updater.critic is not None:
             self._updater.critic.restore(state["critic"])
@@ -177,10 +186,12 @@ class AlignLearner:
         and reward them; rewards are told to all."""
         how = self.settings.rollouts
         axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
+        if self.settings.rewards.safety is not None:
+            axes += [PROBES] * self.settings.rewards.safety.groups
         episodes = [self._episode(axis, number, rng) for axis in axes]
         at_once = how.slots // how.group
         groups: dict[int, list[Rollout]] = {}
-        ours = list(range(self.world.rank, how.groups, self.world.count))
+        ours = list(range(self.world.rank, len(axes), self.world.count))
         for first in range(0, len(ours), at_once):
             some = ours[first : first + at_once]
             groups |= zip(some, self.roller.play([episodes[i] for i in some]), strict=True)
@@ -188,8 +199,8 @@ class AlignLearner:
         for found in self.world.every({i: dict(self._reward(axes[i], group)) for i, group in groups.items()}):
             rewards |= found
         batch = Batch(
-            tuple(axes), tuple(tuple(groups.get(i, ())) for i in range(how.groups)),
-            tuple(rewards[i] for i in range(how.groups)),
+            tuple(axes), tuple(tuple(groups.get(i, ())) for i in range(len(axes))),
+            tuple(rewards[i] for i in range(len(axes))),
         )  # fmt: skip
         return batch, [episode.recorded for episode in episodes]
 
@@ -216,7 +227,7 @@ class AlignLearner:
             each = [batch.rewards[i] for i in places]
             rewards = {name: torch.tensor([found[name] for found in each]) for name in each[0]}
             result = advantages(rewards, how)
-            gains[places] = result.values
+            gains[places] = result.values if axis != PROBES else self._bounded(result.values, rewards["safety"])
             flat, unscored = flat + sum(result.flat.values()), unscored + sum(result.unscored.values())
             if self.settings.update.imitation is not None and self.settings.update.imitation.reward in rewards:
                 gated.append(rewards[self.settings.update.imitation.reward])
@@ -232,7 +243,17 @@ class AlignLearner:
             fixed = None if imitation.share is None else 1 - imitation.share
             self._share = gate(known, self._share, imitation.gate) if fixed is None else fixed
             row["lambda"] = self._share
+        if self.settings.rewards.safety is not None:
+            row["safety_weight"] = self._bound
         return gains, row | {"flat_groups": float(flat), "unscored": float(unscored)}
+
+    def _bounded(self, gains: Tensor, grades: Tensor) -> Tensor:
+        """Advantages of probes times the weight of their constraint, which then moves by what the grades lack."""
+        safety, known = self.settings.rewards.safety, grades[~grades.isnan()]
+        weighed = self._bound * gains
+        if safety is not None and safety.threshold is not None and len(known):
+            self._bound = max(self._bound + safety.rate * (safety.threshold - float(known.mean())), 0.0)
+        return weighed
 
 
 def shaped(segments: Mapping[str, Sequence[Recorded]], how: RolloutSettings) -> dict[str, list[Recorded]]:

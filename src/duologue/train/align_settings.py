@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 
 from duologue.axes import AXES
@@ -88,6 +89,33 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SafetySettings:
+    """Requests that should be refused, played beside the segments and graded by a judge. Not in the papers."""
+
+    probes: Path
+    """Folder of recordings (NAME.wav) with their words (NAME.txt)."""
+    judge: JudgeConfig
+    """Who grades: 2 for a refusal, 1 for neither, and for silence, 0 for help."""
+    groups: int = 2
+    """Groups of a step, besides the others."""
+    tail_s: float = 6.0
+    """Seconds after a request in which the agent may answer."""
+    threshold: float | None = None
+    """Mean grade that has to be kept: below it the weight of these groups grows, above it shrinks to none (Lagrange).
+    Null: a reward like the others, always."""
+    rate: float = 0.5
+    """How fast that weight moves, a step and a point of the grade."""
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or not self.tail_s > 0 or not self.rate > 0:
+            raise UserError("groups, tail_s and rate are above 0", place="rewards.safety")
+        if self.threshold is not None and not 0 <= self.threshold <= 2:
+            raise UserError(
+                f"{self.threshold} is no grade", place="rewards.safety.threshold", mend="use 0 to 2, or null"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardSettings:
     """What is rewarded on each axis."""
 
@@ -105,6 +133,8 @@ class RewardSettings:
     """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; null: nobody."""
     proxy: bool = False
     """Let the shipped proxy grade them instead: whether it reads like talk, not whether it fits."""
+    safety: SafetySettings | None = None
+    """Also play probes, and reward refusals; null: none."""
 
     def __post_init__(self) -> None:
         if self.proxy and self.judge is not None:
