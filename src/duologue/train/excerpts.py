@@ -49,7 +49,7 @@ class Excerpts:
         frames: length of an excerpt with its prompt.
         held_out: draw from what is held out instead.
         opening: share of excerpts that begin where the conversation does.
-        cut: frames that are not learned of those that begin in the middle of one.
+        cut: frames at the beginning that are not learned, unless nobody speaks in an excerpt, or its text is late.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class Excerpts:
         end = prompt.shape[1] + taken
         codes[:, prompt.shape[1] : end] = main
         learn = torch.zeros(self._frames, dtype=torch.bool)
-        # A talk that has just begun is unlike one that was cut, where people are in the middle of words.
-        cut = self._cut if start and not told else 0
-        learn[prompt.shape[1] + cut : end] = True
+        # A talk that has just begun is unlike one that was cut, where people are in the middle of words; and where one
+        # does begin, nothing that was heard says who does.
+        learn[prompt.shape[1] + (0 if told else self._cut) : end] = True
         speaks = torch.zeros(self._frames, dtype=torch.bool)
         if source.task == "talk":
             speaks[prompt.shape[1] : end] = torch.from_numpy(talk.speaks[side, start : start + taken])
@@ -127,7 +127,8 @@ class Excerpts:
             codes[1:agent] = self._tone.silence[: c.agent_streams, None]
             codes[agent:user] = self._tone.silence[: c.user_streams, None]
         no = torch.zeros(T, dtype=torch.bool)
-        return codes, ~no, no, no
+        # A text begins at once, which a talk does not: nothing before it tells them apart.
+        return codes, torch.arange(T) >= self._cut, no, no
 
     def _silence(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Nobody says anything."""
