@@ -69,18 +69,20 @@ def score_segments(
         seed: of all draws.
         also: further metrics of a rollout, from its axis and itself.
     """
-    found: list[Scored] = []
-    for axis, recorded in segments.items():
-        episodes = [
-            (r, k, Episode(r, context_s, (seeded(sampling, seed, place, k),)))
-            for place, r in enumerate(recorded) for k in range(repeats)
-        ]  # fmt: skip
-        for first in range(0, len(episodes), roller.slots):
-            some = episodes[first : first + roller.slots]
-            for (r, k, _), (rollout,) in zip(some, roller.play([e for _, _, e in some]), strict=True):
-                more = {} if also is None else also(axis, rollout)
-                found.append(Scored(axis, r.segment.id, k, {**measured(axis, rollout, rewards), **more}))
-    return found
+    episodes = [
+        (axis, r, k, Episode(r, context_s, (seeded(sampling, seed, place, k),)))
+        for axis, recorded in segments.items() for place, r in enumerate(recorded) for k in range(repeats)
+    ]  # fmt: skip
+    # Rollouts of a batch last as long as its longest segment; what each becomes does not hang on its company.
+    order = sorted(range(len(episodes)), key=lambda i: episodes[i][1].segment.end - episodes[i][1].segment.start)
+    found: dict[int, Scored] = {}
+    for first in range(0, len(order), roller.slots):
+        some = order[first : first + roller.slots]
+        for i, (rollout,) in zip(some, roller.play([episodes[i][3] for i in some]), strict=True):
+            axis, r, k, _ = episodes[i]
+            more = {} if also is None else also(axis, rollout)
+            found[i] = Scored(axis, r.segment.id, k, {**measured(axis, rollout, rewards), **more})
+    return [found[i] for i in range(len(episodes))]
 
 
 def measured(axis: str, rollout: Rollout, rewards: RewardSettings) -> dict[str, float]:
