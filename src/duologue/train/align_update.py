@@ -137,7 +137,8 @@ class Updater:
             if self.critic is not None:
                 sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
             for name, found_in_all in self._world.total(here).items():
-                if telling or name == "imitation":
+                told = name != "outside" or self._sampling is not None
+                if told and (telling or name == "imitation"):
                     sums[name] = sums.get(name, 0.0) + found_in_all / how.updates
             moved = self._move(number * how.updates + p)
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
