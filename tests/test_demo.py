@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from duologue.base.command import Group, Verb, run
+from duologue.base.config import overridden
 from duologue.base.files import read_json
+from duologue.bench.before_after import Trial, put_to
 from duologue.bench.change_page import METRICS, verdict
 from duologue.bench.segment_scores import Difference
 from duologue.corpus.sample import sample_segments
@@ -16,6 +20,8 @@ from duologue.corpus.store import SegmentStore
 from duologue.corpus.token_cache import TokenCache
 from duologue.engine.bundle import load
 from duologue.train.align import read_segments
+from duologue.train.align_settings import nano_demo
+from duologue.train.rollouts import Recorded
 
 VERBS = Group("x", {"demo": Verb("x", "duologue.demo:main")})
 SMALL = [
@@ -30,14 +36,14 @@ def demo(*arguments: object) -> int:
 
 def test_nano_is_aligned_and_what_changed_is_written_down(tmp_path: Path) -> None:
     out, told = tmp_path / "run", tmp_path / "x.json"
-    assert demo("--output", out, "--json", told, *SMALL, "rollouts.axes=[pause]") == 0
+    assert demo("--output", out, "--json", told, *SMALL, "rollouts.axes=[turn_taking]", "rewards.proxy=true") == 0
     result = read_json(told)
     assert set(result) == {"seconds", "segments", "before", "after", "difference"}
     assert (
         set(result["before"])
         == set(result["after"])
         == set(result["difference"])
-        >= {"reward_pause", "pause_take_over"}
+        >= {"reward_pause", "pause_take_over", "reward_turn_taking"}
     )
     mean, low, high = result["difference"]["reward_pause"]
     assert mean == pytest.approx(result["after"]["reward_pause"] - result["before"]["reward_pause"])
@@ -46,6 +52,27 @@ def test_nano_is_aligned_and_what_changed_is_written_down(tmp_path: Path) -> Non
     assert read_json(out / "result.json") == result
     assert (out / "report.html").stat().st_size > 50_000
     assert load(out / "model", device="cpu").config.lineage[-1].what == "Alignment by Duologue"
+    (row,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    assert not math.isnan(row["reward_judge"])
+
+
+def test_every_segment_is_scored_once_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+    nano, how = load("nano", device="cpu"), overridden(nano_demo(), ("rollouts.group=4", "rollouts.slots=4"))
+    found = read_segments(sample_segments("heldout"), ("pause", "turn_taking"), nano, tmp_path)
+    few = {axis: shortest(x, 2) for axis, x in found.items()}
+    trial = Trial(
+        segments=few, settings=how, sampling=nano.config.sampling, context_s=0.0, scenarios=0, seconds=10.0, seed=1
+    )
+    outcome = put_to(trial, nano, nano.lm)
+    assert [s.axis for s in outcome.scored] == ["pause", "pause", "turn_taking", "turn_taking"]
+    for s in outcome.scored:
+        assert {f"reward_{s.axis}", "content_proxy"} <= set(s.values)
+        assert ("sound_log_likelihood" in s.values) == (s.axis == "turn_taking")
+        assert s.values.get("sound_log_likelihood", 0.0) <= 0 or math.isnan(s.values["sound_log_likelihood"])
+
+
+def shortest(found: Sequence[Recorded], count: int) -> list[Recorded]:
+    return sorted(found, key=lambda r: r.segment.end - r.segment.start)[:count]
 
 
 def test_another_codec_needs_a_corpus_with_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

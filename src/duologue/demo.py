@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from duologue.bench.change_page import Pair
     from duologue.bench.segment_scores import Difference
     from duologue.engine.bundle import Bundle
+    from duologue.engine.prompts import Voice
     from duologue.train.align_settings import AlignSettings
     from duologue.train.rollouts import Recorded
 
@@ -82,28 +83,33 @@ def main(config: DemoConfig) -> int:
     from duologue.base.runs import RunFolder
     from duologue.bench.before_after import changes, put_to
     from duologue.bench.change_page import page
+    from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
     from duologue.train.align import publish, read_settings
-    from duologue.train.align_learner import AlignLearner, rewarder
+    from duologue.train.align_learner import AlignLearner
     from duologue.train.loop import LoopConfig, train
+    from duologue.train.rewarding import probes_of, rewarder_of
 
     settings = read_settings(config.recipe, config.set)
+    reward = rewarder_of(settings.rewards)
     began = time.perf_counter()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
     bundle, before = (load(config.model, device=config.device, dtype="fp32") for _ in range(2))
+    voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     free = ("out", "resume", "json", "device", "threads", "shown")
     with RunFolder.create(config.out, "demo", config, resume=config.resume, free=free) as run:
         learned, held_out = segments_of(config, settings.rollouts.axes, bundle, run.path)
         told = ", ".join(f"{len(learned.get(axis, ()))} + {len(found)} {axis}" for axis, found in held_out.items())
         print(f"{run.path}: segments to learn from + held out: {told}")
         learner = AlignLearner(
-            bundle, learned, settings, seed=config.seed, reward=rewarder(settings.rewards),
+            bundle, learned | probes_of(settings.rewards, bundle), settings, seed=config.seed, reward=reward,
+            voice=voice,
             publish=lambda run, name: publish(learner, run.path / name, config.recipe, source(config)),
         )  # fmt: skip
         train(learner, run, LoopConfig(steps=settings.steps, log_every=1, validate_every=settings.steps))
-        trial = trial_of(config, settings, held_out, before)
+        trial = trial_of(config, settings, held_out, before, voice)
         outcomes = put_to(trial, before, before.lm), put_to(trial, bundle, before.lm)
         changed = changes(*outcomes)
         result = summary(time.perf_counter() - began, learned, changed)
@@ -168,15 +174,16 @@ def is_held_out(recorded: Recorded) -> bool:
 
 
 def trial_of(
-    config: DemoConfig, settings: AlignSettings, held_out: Mapping[str, Sequence[Recorded]], bundle: Bundle
-) -> Trial:
+    config: DemoConfig, settings: AlignSettings, held_out: Mapping[str, Sequence[Recorded]], bundle: Bundle,
+    voice: Voice | None,
+) -> Trial:  # fmt: skip
     """What both models are put to: drawn as in the alignment, with other seeds."""
     from duologue.bench.before_after import Trial
     from duologue.train.align_learner import sampling_of, shaped
 
     return Trial(
         segments=shaped(held_out, settings.rollouts), settings=settings,
-        sampling=sampling_of(settings.rollouts, bundle.config.sampling),
+        sampling=sampling_of(settings.rollouts, bundle.config.sampling), voice=voice,
         context_s=config.context, scenarios=config.scenarios, seconds=25.0, seed=config.seed + 1,
     )  # fmt: skip
 
@@ -200,7 +207,7 @@ def pairs_of(trial: Trial, before: Bundle, after: Bundle, outcomes: tuple[Outcom
     from duologue.bench.change_page import Pair
 
     chosen = most_changed(trial, outcomes[0].scored, outcomes[1].scored, count)
-    earned = [{s.segment: s.values.get(f"reward_{s.axis}") for s in o.scored if s.repeat == 0} for o in outcomes]
+    earned = [{s.segment: s.values[f"reward_{s.axis}"] for s in o.scored} for o in outcomes]
     found = []
     for (axis, place), was, now in zip(
         chosen, replay(trial, before, chosen), replay(trial, after, chosen), strict=True
@@ -208,7 +215,7 @@ def pairs_of(trial: Trial, before: Bundle, after: Bundle, outcomes: tuple[Outcom
         recorded = trial.segments[axis][place]
         scenes = [replace(r.scene, user_audio=r.scene.user_audio or spoken(after, recorded)) for r in (was, now)]
         first, last = (e[recorded.segment.id] for e in earned)
-        found.append(Pair(axis, scenes[0], scenes[1], (first or 0.0, last or 0.0)))
+        found.append(Pair(axis, scenes[0], scenes[1], (first, last)))
     return found
 
 
@@ -234,7 +241,9 @@ def remarks(config: DemoConfig) -> list[str]:
     """What must be known to read the numbers."""
     notes = ["Rollouts are drawn; numbers are of this model, these segments and this seed alone."]
     if config.model == "nano":
-        notes.append("nano is a small demonstration model with one synthetic voice. Most of its words are not good.")
+        notes.append(
+            "nano is a small demonstration model with one synthetic voice. A quarter of its words is misheard."
+        )
     if config.corpus is None:
         notes.append(
             "The segments are simulated: people's chats in synthetic voices, with human timing. What is heard of the "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,7 +23,7 @@ from duologue.bench.rows import Row
 from duologue.bench.segment_scores import Difference, Scored, differences, score_segments, seeded
 from duologue.dialogue.intervals import clip, total
 from duologue.engine.bundle import Bundle
-from duologue.engine.prompts import prompt_room
+from duologue.engine.prompts import Voice, prompt_room
 from duologue.engine.sampling import Sampling
 from duologue.model.likelihood import log_probs
 from duologue.model.lm import DuplexLM
@@ -56,6 +56,8 @@ class Trial:
     seconds: float
     """The scripted user leaves after so long."""
     seed: int
+    voice: Voice | None = None
+    """Whose voice the agent takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,9 @@ def roller_of(bundle: Bundle, trial: Trial) -> Roller:
     """Plays the trial's segments with a model."""
     how, codec = trial.settings.rollouts, bundle.need_codec()
     played = [recorded.segment for found in trial.segments.values() for recorded in found]
-    room = prompt_room(how.text_prompt, None) + longest_frames(played, how, codec.frame_rate, most_s=trial.context_s)
-    return Roller(bundle, how.slots, text_prompt=how.text_prompt, lead_s=how.lead_s, frames=room)
+    prompts = prompt_room(how.text_prompt, trial.voice)
+    room = prompts + longest_frames(played, how, codec.frame_rate, most_s=trial.context_s)
+    return Roller(bundle, how.slots, text_prompt=how.text_prompt, voice=trial.voice, lead_s=how.lead_s, frames=room)
 
 
 def put_to(trial: Trial, bundle: Bundle, before: DuplexLM) -> Outcome:
@@ -82,26 +85,29 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM) -> Outcome:
         bundle: who plays.
         before: the model before alignment, which says how likely sounds are.
     """
-    heard: list[tuple[str, Rollout]] = []
+    heard: dict[tuple[str, str], Rollout] = {}
     proxy = Proxy()
 
     def also(axis: str, rollout: Rollout) -> dict[str, float]:
         if axis in LIKELIHOOD_AXES:
-            heard.append((axis, rollout))
+            heard[axis, rollout.scene.id] = rollout
         return proxies(axis, rollout, proxy)
 
     scored = score_segments(
         roller_of(bundle, trial), trial.segments, trial.sampling, trial.settings.rewards, context_s=trial.context_s,
         seed=trial.seed, also=also,
     )  # fmt: skip
-    likely = sound_likelihoods(before, [rollout for _, rollout in heard])
-    scored += [
-        Scored(axis, rollout.scene.id, 0, {"sound_log_likelihood": value})
-        for (axis, rollout), value in zip(heard, likely, strict=True)
-    ]
+    likely = dict(zip(heard, sound_likelihoods(before, list(heard.values())), strict=True))
+    scored = [
+        replace(s, values={**s.values, "sound_log_likelihood": likely[s.axis, s.segment]})
+        if (s.axis, s.segment) in likely else s for s in scored
+    ]  # fmt: skip
     users = first_scenarios(trial.scenarios, trial.seconds)
     slots = min(trial.settings.rollouts.slots, max(len(users), 1))
-    talks = run_live(bundle, users, slots=slots, seed=trial.seed, voice=user_voices(), sampling=trial.sampling)
+    talks = run_live(
+        bundle, users, slots=slots, seed=trial.seed, voice=user_voices(), sampling=trial.sampling,
+        text_prompt=trial.settings.rollouts.text_prompt, agent_voice=trial.voice,
+    )  # fmt: skip
     return Outcome(scored, timing_rows(talks) if users else [])
 
 
@@ -122,9 +128,7 @@ def most_changed(trial: Trial, before: Sequence[Scored], after: Sequence[Scored]
     chosen = []
     for axis, recorded in trial.segments.items():
         metric = f"reward_{axis}"
-        was, now = (
-            {s.segment: s.values[metric] for s in x if s.axis == axis and metric in s.values} for x in (before, after)
-        )
+        was, now = ({s.segment: s.values[metric] for s in x if s.axis == axis} for x in (before, after))
         moved = [(abs(now[r.segment.id] - was[r.segment.id]), -place) for place, r in enumerate(recorded)]
         chosen += [(axis, -place) for moved_by, place in sorted(moved, reverse=True)[:count] if moved_by > 0]
     return chosen

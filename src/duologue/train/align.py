@@ -83,22 +83,19 @@ def main(config: AlignConfig) -> int:
 def _align(config: AlignConfig, world: World, device: str) -> None:
     import torch
 
-    from duologue.axes.judge import Judge
-    from duologue.axes.proxy import Proxy
     from duologue.base.compute import seed_everything
     from duologue.base.config import to_dict
     from duologue.base.files import write_json
     from duologue.base.runs import RunFolder
     from duologue.base.trackers import tracked
-    from duologue.corpus.probes import read_probes
     from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
-    from duologue.train.align_learner import PROBES, AlignLearner, rewarder
+    from duologue.train.align_learner import AlignLearner
     from duologue.train.loop import LoopConfig, train
     from duologue.train.parallel import shared_run
+    from duologue.train.rewarding import probes_of, rewarder_of
     from duologue.train.rollout_batches import save_batch
     from duologue.train.rollout_files import keep_rollouts
-    from duologue.train.rollouts import record
 
     settings = read_settings(config.recipe, config.set)
     if world.count > 1 and (config.keep_tokens or config.replay is not None):
@@ -109,14 +106,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     seed_everything(config.seed)
     bundle = load(config.model, device=device, dtype="fp32")  # 2e-7 is lost in bf16
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
-    judge: Judge | Proxy | None = Proxy() if settings.rewards.proxy else None
-    if settings.rewards.judge is not None:
-        judge = Judge(settings.rewards.judge)
-        judge.endpoint.check()
-    safety = settings.rewards.safety
-    guard = None if safety is None else Judge(safety.judge, asks="safety", silent=1.0)
-    if guard is not None:
-        guard.endpoint.check()
+    reward = rewarder_of(settings.rewards)
     free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every", "tracker")
 
     def create() -> RunFolder:
@@ -129,8 +119,8 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
                 folder = mined(config.segments, run.path / "segments")
                 segments = read_segments(folder, settings.rollouts.axes, bundle, run.path / "tokens")
             world.tell(None)
-        if safety is not None and config.replay is None:
-            segments[PROBES] = record(bundle, read_probes(safety.probes, safety.tail_s))
+        if config.replay is None:
+            segments |= probes_of(settings.rewards, bundle)
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
@@ -147,7 +137,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
                 keep_rollouts(folder, batch, gains)
 
         learner = AlignLearner(
-            bundle, segments, settings, seed=config.seed, reward=rewarder(settings.rewards, judge, guard), voice=voice,
+            bundle, segments, settings, seed=config.seed, reward=reward, voice=voice,
             publish=lambda run, name: publish(learner, run.path / name, config.recipe, config.segments), keep=keep,
             replay=replay_of(config.replay), world=world,
         )  # fmt: skip
