@@ -35,8 +35,8 @@ def sample_folder(part: Part | None = None) -> Path:
 def sample_segments(part: Part) -> Path:
     """The folder of segments that come with the package, with `nano`'s tokens beside them and without sound.
 
-    Made by `tools/make_segments.py`; `segments/segments.json` says from what. The held-out ones are of conversations
-    whose texts no other part has.
+    Made by `tools/make_segments.py`; `segments/segments.json` says how many there are. The held-out ones are of
+    conversations whose texts no other part has; the others are of talk that `nano` was trained on.
 
     Raises:
         UserError: this installation lacks them.

@@ -30,6 +30,7 @@ from duologue.train.rollouts import Recorded
 
 Groups = Sequence[Sequence[Tokens]]
 LOGGED = ("loss", "kl", "entropy", "outside", "clipped", "old_kl")
+"""What of the loss of each frame is told, as the mean over frames."""
 CHANGE_EVERY = 10
 """Steps between two in which it is measured how far weights moved."""
 
@@ -107,7 +108,8 @@ class Updater:
                    for part in parts]  # fmt: skip
         with torch.no_grad():  # the first part's are those that it learns from
             old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches[1:]]
-        imitated = how.imitation if share is None or share < 1 else None
+        rest = 0.0 if share is None else 1 - share  # of the loss, for imitation
+        imitated = how.imitation if rest > 0 else None
         sums: dict[str, float] = {}
         credits: list[Credit] = []
         if self.critic is not None:
@@ -133,7 +135,7 @@ class Updater:
                 ):  # fmt: skip
                     here[name] += part * float(value.detach())
             if imitated is not None:
-                here["imitation"] = self._imitate(shown, imitated, 1 - (share or 0.0))
+                here["imitation"] = self._imitate(shown, imitated, rest)
             if self.critic is not None:
                 sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
             for name, found_in_all in self._world.total(here).items():

@@ -21,7 +21,10 @@ VOICE_FRAMES = (25, 75)
 """Shortest and longest voice prompt, in frames."""
 DENSE = 0.6
 """Least share of speaking frames in a dense excerpt."""
-OPENING, CUT = 0.1, 12
+OPENING = 0.1
+"""Share of excerpts that begin where the conversation does."""
+CUT = 12
+"""Frames at the beginning of an excerpt that are not learned: most excerpts begin in the middle of words."""
 
 
 @dataclass(frozen=True, slots=True)
