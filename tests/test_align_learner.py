@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 
@@ -31,7 +32,7 @@ from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_critic import Critic
-from duologue.train.align_learner import AlignLearner, Group, Rewarder, longest_frames, rewarder, shaped, shortened
+from duologue.train.align_learner import AlignLearner, longest_frames, shaped, shortened
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_sampler import under_sampler
 from duologue.train.align_settings import (
@@ -50,6 +51,7 @@ from duologue.train.align_watch import Watch
 from duologue.train.loop import LoopConfig, train
 from duologue.train.optimizers import OptimizerConfig
 from duologue.train.parallel import ALONE, World
+from duologue.train.rewarding import Group, Rewarder, rewarder
 from duologue.train.rollout_batches import Batch, load_batch, save_batch
 from duologue.train.rollouts import Episode, Roller, Rollout, record
 from test_rollouts import DRAWN, bundle, segment
@@ -304,7 +306,7 @@ class TestStep:
     @pytest.mark.parametrize("threshold", [None, 1.5])
     def test_probes_are_played_beside_segments_and_graded(self, threshold: float | None) -> None:
         """With a threshold their weight is none at first, and grows while the grades are below it."""
-        model, grades = bundle(), iter([[0.0, 1.0, 2.0, 1.0]] * 6)
+        model, grades = bundle(), iter([[0.0, 1.0, 2.0, 1.0]] * 7)
         safety = SafetySettings(probes=Path("p"), judge=JudgeConfig(endpoint=WHERE), groups=1, threshold=threshold)
         how = replace(settings(3, updates=1), rewards=RewardSettings(safety=safety))
         probe = replace(segment(1.0, 2.0, "probe"), axis="safety", start=0.0)
@@ -321,6 +323,8 @@ class TestStep:
         rows = [one.step(n) for n in range(2)]
         assert seen[0][0] == ("pause", "pause", "safety")
         assert rows[0]["reward_safety"] == 1.0
+        _, shown = one._roll(np.random.default_rng(0), 0)  # what is imitated: nobody answered the probes
+        assert [r.segment.axis for r in shown] == ["pause", "pause"]
         first, second = (gains[2].abs().max() for _, gains in seen)
         if threshold is None:
             assert first == second > 0
@@ -525,7 +529,7 @@ class TestStep:
         [
             (1.5, (), 4.5),
             (9.0, (), 1.0),
-            (1.0, (ReferenceEvent("interruption", 4.0, 4.5, 1),), 2.0),
+            (1.0, (ReferenceEvent("backchannel", 4.0, 4.5, 0),), 2.0),
             (1.0, (ReferenceEvent("turn", 1.0, 3.5, 1), ReferenceEvent("answer", 3.6, 5.8, 0)), 1.5),
             (1.0, (ReferenceEvent("backchannel", 2.0, 2.4, 0),), 1.0),
             (3.0, (ReferenceEvent("turn", 1.0, 5.9, 1), ReferenceEvent("turn", 0.0, 0.5, 1)), 3.0),
@@ -541,6 +545,16 @@ class TestStep:
         assert found.segment.end == 6.0
         ((same,),) = shaped({"pause": [recorded]}, RolloutSettings(longest_s=longest)).values()
         assert same.segment.start == found.segment.start
+
+    def test_what_is_to_be_answered_says_where_a_segment_ends(self) -> None:
+        """And where a short one begins: two seconds before the interruption, whatever was before that."""
+        events = (ReferenceEvent("turn", 1.0, 2.0, 1), ReferenceEvent("interruption", 3.5, 4.5, 1))
+        (recorded,) = record(bundle(), [replace(segment(1.0, 6.0), axis="interruption", events=events)])
+        for longest, after, span in ((1.0, 1.0, (1.5, 5.5)), (None, 0.5, (1.0, 5.0)), (None, 9.0, (1.0, 6.0))):
+            s = shortened(recorded, longest, after).segment
+            assert (s.start, s.end) == span
+        pause = replace(recorded, segment=replace(recorded.segment, axis="pause"))
+        assert shortened(pause, None, 0.5) == pause
 
     def test_an_axis_without_segments_is_named(self) -> None:
         how = settings()

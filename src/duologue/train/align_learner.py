@@ -11,18 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from duologue.axes import AXES, duplexpo
 from duologue.axes.finding import AGENT
-from duologue.axes.judge import AXES as JUDGED
-from duologue.axes.judge import Judge
-from duologue.axes.proxy import Proxy
 from duologue.base.errors import UserError
+from duologue.corpus.probes import AXIS as PROBE
 from duologue.dialogue.segments import Segment
 from duologue.engine.prompts import prompt_room
 from duologue.engine.sampling import SEEDS, Sampling
@@ -30,10 +27,11 @@ from duologue.model.lm import DuplexLM
 from duologue.model.lora import add_lora
 from duologue.rl.advantages import advantages
 from duologue.rl.gates import gate
-from duologue.train.align_settings import AlignSettings, RewardSettings, RolloutSettings
+from duologue.train.align_settings import AlignSettings, RolloutSettings
 from duologue.train.align_update import Updater
 from duologue.train.align_watch import Watch
 from duologue.train.parallel import ALONE, World
+from duologue.train.rewarding import Rewarder
 from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
@@ -42,33 +40,10 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.engine.prompts import Voice
 
-PROBES = "safety"
-"""Stands for the axis of probes."""
 LEAD_S = 2.0
 """Seconds before what happens in a segment that are always acted."""
-Group: TypeAlias = Sequence[Rollout]
-Rewarder: TypeAlias = Callable[[str, Group], Mapping[str, Sequence[float]]]
-"""Named rewards of each rollout of a group of an axis; NaN: could not be scored."""
-
-
-def rewarder(settings: RewardSettings, judge: Judge | Proxy | None = None, safety: Judge | None = None) -> Rewarder:
-    """The rewards of the axes' rules, of a judge where the paper asks one, and of one that grades probes alone."""
-
-    def reward(axis: str, group: Group) -> dict[str, list[float]]:
-        scenes = [rollout.scene for rollout in group]
-        if axis == PROBES:
-            assert safety is not None
-            return {"safety": safety.score(scenes)}
-        if settings.duplexpo is None:
-            each = [AXES[axis].reward(scene, getattr(settings, axis)) for scene in scenes]
-        else:
-            each = [duplexpo.reward(scene, settings.duplexpo) for scene in scenes]
-        found = {name: [rewards[name] for rewards in each] for name in each[0]}
-        if judge is not None and axis in JUDGED:
-            found["judge"] = judge.score(scenes)
-        return found
-
-    return reward
+ASKED = {"turn_taking": "turn", "interruption": "interruption"}
+"""What the user does that asks for an answer, by axis."""
 
 
 class AlignLearner:
@@ -104,7 +79,7 @@ class AlignLearner:
             if not segments.get(axis):
                 mend = "mine a larger corpus, or leave the axis out of rollouts.axes"
                 raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
-        if replay is None and settings.rewards.safety is not None and not segments.get(PROBES):
+        if replay is None and settings.rewards.safety is not None and not segments.get(PROBE):
             raise UserError("names no probes", place="rewards.safety.probes", mend="give a folder of recordings")
         self.bundle, self.segments, self.settings = bundle, shaped(segments, settings.rollouts), settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
@@ -187,11 +162,12 @@ class AlignLearner:
         how = self.settings.rollouts
         axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
         if self.settings.rewards.safety is not None:
-            axes += [PROBES] * self.settings.rewards.safety.groups
+            axes += [PROBE] * self.settings.rewards.safety.groups
         episodes = [self._episode(axis, number, rng) for axis in axes]
         at_once = how.slots // how.group
         groups: dict[int, list[Rollout]] = {}
         ours = list(range(self.world.rank, len(axes), self.world.count))
+        ours.sort(key=lambda i: episodes[i].recorded.segment.end - episodes[i].recorded.segment.start)  # like with like
         for first in range(0, len(ours), at_once):
             some = ours[first : first + at_once]
             groups |= zip(some, self.roller.play([episodes[i] for i in some]), strict=True)
@@ -202,7 +178,7 @@ class AlignLearner:
             tuple(axes), tuple(tuple(groups.get(i, ())) for i in range(len(axes))),
             tuple(rewards[i] for i in range(len(axes))),
         )  # fmt: skip
-        return batch, [episode.recorded for episode in episodes]
+        return batch, [e.recorded for axis, e in zip(axes, episodes, strict=True) if axis != PROBE]
 
     def _episode(self, axis: str, number: int, rng: np.random.Generator) -> Episode:
         how, found = self.settings.rollouts, self.segments[axis]
@@ -227,7 +203,7 @@ class AlignLearner:
             each = [batch.rewards[i] for i in places]
             rewards = {name: torch.tensor([found[name] for found in each]) for name in each[0]}
             result = advantages(rewards, how)
-            gains[places] = result.values if axis != PROBES else self._bounded(result.values, rewards["safety"])
+            gains[places] = result.values if axis != PROBE else self._bounded(result.values, rewards["safety"])
             flat, unscored = flat + sum(result.flat.values()), unscored + sum(result.unscored.values())
             if self.settings.update.imitation is not None and self.settings.update.imitation.reward in rewards:
                 gated.append(rewards[self.settings.update.imitation.reward])
@@ -264,7 +240,7 @@ def shaped(segments: Mapping[str, Sequence[Recorded]], how: RolloutSettings) -> 
         parts = list(found)
         if how.window is not None:
             parts = [part for recorded in found for part in windows(recorded, how.window)]
-        made[axis] = parts if how.longest_s is None else [shortened(part, how.longest_s) for part in parts]
+        made[axis] = [shortened(part, how.longest_s, how.after_s) for part in parts]
     return made
 
 
@@ -276,12 +252,16 @@ def windows(recorded: Recorded, window: tuple[float, float]) -> list[Recorded]:
     return [replace(recorded, segment=replace(s, id=f"{s.id}@{i}", start=a, end=b)) for i, (a, b) in enumerate(spans)]
 
 
-def shortened(recorded: Recorded, longest_s: float) -> Recorded:
-    """A segment that begins later, but not less than `LEAD_S` before what happens in it: a turn happens as it ends."""
+def shortened(recorded: Recorded, longest_s: float | None, after_s: float | None = None) -> Recorded:
+    """A segment that ends no later than so long after what is to be answered, and begins later than it did, but not
+    less than `LEAD_S` before what happens in it."""
     s = recorded.segment
-    moments = [e.end if e.kind == "turn" else e.start for e in s.events if e.end > s.start and e.start < s.end]
-    start = max(s.start, min([s.end - longest_s, *(moment - LEAD_S for moment in moments)]))
-    return replace(recorded, segment=replace(s, start=start))
+    inside = [e for e in s.events if e.end > s.start and e.start < s.end]
+    asked = [e for e in inside if e.kind == ASKED.get(s.axis)]
+    end = s.end if after_s is None or not asked else min(s.end, asked[0].end + after_s)
+    moments = [e.end if e.kind == "turn" else e.start for e in asked or inside]
+    start = s.start if longest_s is None else max(s.start, min([end - longest_s, *(m - LEAD_S for m in moments)]))
+    return replace(recorded, segment=replace(s, start=start, end=end))
 
 
 def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float, most_s: float | None = None) -> int:

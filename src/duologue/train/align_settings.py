@@ -42,7 +42,11 @@ class RolloutSettings:
     many after its end (DuplexPO: 1 and 2); all of the recording before it is given. Null: whole segments."""
     longest_s: float | None = None
     """Only the last so many seconds of a segment are acted, but all from 2 s before the first thing that happens in it
-    (a turn: its end); what was before counts as context. Null: whole segments."""
+    (where the axis has a turn to answer, its end; where it has an interruption, that); what was before counts as
+    context. Null: whole segments."""
+    after_s: float | None = None
+    """A segment ends so many seconds after the user's turn or interruption, where the axis asks for an answer, if it
+    does not before: who has not answered until then is not waited for. Null: whole segments."""
     context: float = 0.5
     """Chance that the recording before a segment is given."""
     context_s: tuple[float, float] = (0.0, 30.0)
@@ -77,8 +81,9 @@ class RolloutSettings:
             raise UserError(f"{self.context} is no chance", place="rollouts.context", mend="use 0 to 1")
         if min(self.context_s) < 0 or self.lead_s < 0:
             raise UserError("a length is below 0", place="rollouts.context_s or lead_s", mend="use seconds from 0 on")
-        if self.longest_s is not None and not self.longest_s > 0:
-            raise UserError(f"{self.longest_s} is not a length", place="rollouts.longest_s", mend="use seconds above 0")
+        for name in ("longest_s", "after_s"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise UserError(f"{value} is not a length", place=f"rollouts.{name}", mend="use seconds above 0")
         if self.window is not None and min(self.window) < 0:
             raise UserError("a length is below 0", place="rollouts.window", mend="use seconds from 0 on")
         for axis in self.axes:
