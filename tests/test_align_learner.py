@@ -424,7 +424,7 @@ class TestStep:
         assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
 
     def test_a_group_without_spread_changes_nothing_for_the_others(self) -> None:
-        """rl-engineering's trap: it must not thin their gradient."""
+        """It must not thin their gradient."""
         model = bundle()
         groups, gains = [rollouts(model), rollouts(model, 0.0)], torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
         after = []

@@ -61,8 +61,8 @@ def _words(path: Path) -> list[Word]:
 
 
 def _compat(folder: Path) -> SampleScore:
-    users = joined(_speech(folder, "input.wav"), USER_JOIN_SECONDS)
-    agents = joined(_speech(folder, "output.wav"), AGENT_JOIN_SECONDS)
+    users = joined(speech_of(folder, "input.wav"), USER_JOIN_SECONDS)
+    agents = joined(speech_of(folder, "output.wav"), AGENT_JOIN_SECONDS)
     stops, answers = overlap_intervals(users, agents), response_intervals(users, agents)
     metadata = folder / "metadata.json"
     event = read_overlap_event(metadata) if metadata.is_file() else None
@@ -80,7 +80,7 @@ def _compat(folder: Path) -> SampleScore:
     )
 
 
-def _speech(folder: Path, name: str) -> Intervals:
+def speech_of(folder: Path, name: str) -> Intervals:
     return as_intervals(speech_samples(official_audio(need(folder, name)).samples[0], VadConfig())) / VAD_RATE
 
 
