@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from duologue.engine.sampling import Sampling
 VERBS = Group("x", {
     "v1": Verb("x", "duologue.bench.evaluate_fdb:main_v1"), "v15": Verb("x", "duologue.bench.evaluate_fdb:main_v15"),
 })  # fmt: skip
+RAYLESS = pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
 
 
 def evaluate(*arguments: object) -> int:
@@ -61,7 +63,7 @@ def test_it_talks_with_every_sample_and_scores_what_it_said(root: Path, tmp_path
     for name in ("output.wav", "output.json", "output.own.json"):
         (made / name).unlink()
     (out / "result.json").unlink()
-    arguments = ("v1", "--data", root, "-o", out, "--device", "cpu", "--lead", "0.5", "--resume", "--slots", "1")
+    arguments = ("v1", "--data", root, "-o", out, "--device", "cpu", "--lead", "0.5", "--resume", "--workers", "2")
     assert evaluate(*arguments) == 0
     assert read_audio(other).duration == 1.0
     np.testing.assert_allclose(read_audio(made / "output.wav").samples, before, atol=1e-3)
@@ -90,6 +92,7 @@ def test_both_recordings_of_a_v15_sample_are_talked_with(root: Path, tmp_path: P
         (["v1", "--lead", "-1"], "--lead: -1.0 is no length of a lead"),
         (["v1", "--model", "random:tiny"], "has no tokenizer"),
         (["v1", "--data", "nowhere"], "nowhere: is not a folder"),
+        pytest.param(["v1", "--ray"], "--ray: Ray is not installed", marks=RAYLESS),
     ],
 )
 def test_mistakes_end_in_one_line(

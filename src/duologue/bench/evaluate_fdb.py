@@ -49,7 +49,12 @@ class EvaluateFdbConfig:
     limit: int | None = None
     """Only the first so many samples of each dataset."""
     slots: int = 8
-    """Samples at once."""
+    """Samples at once, in each process."""
+    workers: int = 1
+    """Processes at once, each with the model (with --ray: tasks)."""
+    ray: bool = False
+    """Give the talking to a Ray cluster (extra ray; RAY_ADDRESS names it), all of whose machines see --data and the
+    run's folder."""
     seed: int = 0
     """Of the agent's draws; each sample has its own."""
     greedy: bool = False
@@ -84,16 +89,16 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
     from duologue.base.report import write_report
     from duologue.base.runs import RunFolder
     from duologue.bench.fdb_page import score_page
-    from duologue.bench.fdb_run import Manner, datasets, lead_of, talk_through
+    from duologue.bench.fdb_run import Manner, Ref, datasets, lead_of, loaded, talk_through
     from duologue.bench.fdb_samples import sample_folders
     from duologue.bench.hearing import Heard, hear
     from duologue.bench.recognise import missing_words, write_missing_words
     from duologue.bench.score import show
     from duologue.engine.asked import pick_voice, settings
-    from duologue.engine.bundle import load
 
     found = [replace(d, samples=d.samples[: config.limit]) for d in datasets(config.data, version)]
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    ref = Ref(config.model, config.device, config.dtype)
+    bundle = loaded(ref)
     if bundle.text is None and config.recogniser is None:
         mend = "name a recogniser: --recogniser base.en"
         raise UserError("has no tokenizer, so that nobody knows its words", place=config.model, mend=mend)
@@ -102,13 +107,13 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
         settings(bundle, config.seed, 0.0, greedy=config.greedy), pick_voice(config.voice_prompt, bundle),
         config.text_prompt, lead_of(config.lead, bundle), config.seed, config.slots,
     )  # fmt: skip
-    free = ("out", "resume", "json", "device", "slots")
+    free = ("out", "resume", "json", "device", "slots", "workers", "ray")
     with RunFolder.create(config.out, f"evaluate {version}", config, resume=config.resume, free=free) as run:
         scores: list[tuple[Path, TaskScore]] = []
         heard: dict[Path, Heard | UserError] = {}
         for dataset in found:
             folder = run.path / "outputs" / dataset.name
-            talk_through(dataset, folder, bundle, manner, words=recogniser is None)
+            talk_through(dataset, folder, ref, manner, words=recogniser is None, workers=config.workers, ray=config.ray)
             if recogniser is not None:
                 write_missing_words(missing_words(sample_folders(folder), dataset.task), recogniser)
             names = ("output.wav", "clean_output.wav", "input.wav", "clean_input.wav")
@@ -130,7 +135,7 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
 
 def check(config: EvaluateFdbConfig) -> None:
     """Errors: UserError, options that make no sense."""
-    for name in ("slots", "limit"):
+    for name in ("slots", "limit", "workers"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"{value} is less than 1", place=f"--{name}", mend="use 1 or more")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from zlib import crc32
@@ -20,6 +21,7 @@ from duologue.audio.words import write_words
 from duologue.base.errors import UserError
 from duologue.base.progress import meter
 from duologue.bench.fdb_samples import sample_folders
+from duologue.corpus.fanout import spread
 from duologue.dialogue.timeline import Word
 
 if TYPE_CHECKING:
@@ -65,6 +67,15 @@ class Manner:
     lead_s: float
     seed: int
     slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """What to load, in each process that talks."""
+
+    model: str
+    device: str
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,29 +135,47 @@ def lead_of(asked: float | None, bundle: Bundle) -> float:
     return OPENING_S if bundle.config.kyutai_codec and not takes_prompts(bundle) else 0.0
 
 
-def talk_through(dataset: Dataset, folder: Path, bundle: Bundle, manner: Manner, *, words: bool = True) -> None:
+def talk_through(
+    dataset: Dataset, folder: Path, ref: Ref, manner: Manner, *, words: bool = True, workers: int = 1, ray: bool = False
+) -> None:
     """Fill `folder` with a copy of the dataset's samples and what the model says to each.
 
     Args:
         dataset: the samples.
-        folder: of the copies.
-        bundle: the model.
+        folder: of the copies; on a cluster, where all its machines see it.
+        ref: the model.
         manner: how.
         words: the model's own words are those that are scored; else a recogniser's, which are still missing then.
+        workers: processes, each with the model; with `ray` tasks of a cluster.
+        ray: give the work to a Ray cluster.
 
     Raises:
-        UserError: a recording that cannot be read, or has several channels.
+        UserError: a recording that cannot be read, or has several channels; Ray is not installed.
     """
-    todo = [turn for sample in dataset.samples for turn in turns(sample, folder / sample.name)]
-    prompt = prompt_of(manner, bundle, dataset.task)
+    todo = [t for s in dataset.samples for t in turns(s.resolve(), folder.resolve() / s.name)]
     with meter(dataset.name, total=len(todo)) as progress:
         left = [turn for turn in todo if not turn.spoken.with_suffix(OWN).is_file()]
         progress.advance(len(todo) - len(left))
-        for first in range(0, len(left), manner.slots):
-            some = left[first : first + manner.slots]
-            for turn, talk in zip(some, talks(some, bundle, manner, prompt), strict=True):
-                keep(turn, talk, manner.lead_s, words=words)
-                progress.advance(1)
+        blocks = [left[first : first + manner.slots] for first in range(0, len(left), manner.slots)]
+        work = partial(talk_with, ref=ref, manner=manner, task=dataset.task, words=words)
+        for done in spread(work, blocks, workers, ray=ray):
+            progress.advance(done)
+
+
+def talk_with(some: Sequence[Turn], ref: Ref, manner: Manner, task: str, *, words: bool) -> int:
+    """Talk with several recordings at once and write down what was said; returns how many."""
+    bundle = loaded(ref)
+    for turn, talk in zip(some, talks(some, bundle, manner, prompt_of(manner, bundle, task)), strict=True):
+        keep(turn, talk, manner.lead_s, words=words)
+    return len(some)
+
+
+@lru_cache(maxsize=1)
+def loaded(ref: Ref) -> Bundle:
+    """The model, once in a process."""
+    from duologue.engine.bundle import load
+
+    return load(ref.model, device=ref.device, dtype=ref.dtype)
 
 
 def recordings(sample: Path) -> list[str]:
