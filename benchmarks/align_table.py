@@ -31,7 +31,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "wavalign": (JUDGED, "update.imitation={}"),
     "aspirin": (JUDGED, "update.projection=sum_of_logits", "update.logprob_under=model"),
     "two-actions": (JUDGED, "update.projection=marginal", "update.logprob_under=model"),
-    "duplexpo": ("rewards.duplexpo={}", "rollouts.window=[1, 2]", "rollouts.longest_s=null"),
+    "duplexpo": ("rewards.duplexpo={}", "rollouts.window=[1, 2]"),
     "ppo": (JUDGED, "update.critic={}"),
     "dpo": (JUDGED, "update.preference={}", "update.logprob_under=model"),
     "all-tokens": (JUDGED, "update.tokens=all"),

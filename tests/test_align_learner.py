@@ -32,7 +32,7 @@ from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_critic import Critic
-from duologue.train.align_learner import AlignLearner, longest_frames, shaped, shortened
+from duologue.train.align_learner import AlignLearner, drawn_axes, longest_frames, shaped, shortened
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_sampler import under_sampler
 from duologue.train.align_settings import (
@@ -545,6 +545,13 @@ class TestStep:
         assert found.segment.end == 6.0
         ((same,),) = shaped({"pause": [recorded]}, RolloutSettings(longest_s=longest)).values()
         assert same.segment.start == found.segment.start
+
+    def test_a_step_has_as_many_segments_of_each_axis_as_of_the_others(self) -> None:
+        rng = np.random.default_rng(0)
+        drawn = [drawn_axes(("a", "b", "c"), 5, rng) for _ in range(600)]
+        assert all(1 <= axes.count(name) <= 2 for axes in drawn for name in "abc")
+        assert sum(axes.count("a") for axes in drawn) == pytest.approx(1000, rel=0.05)
+        assert len({tuple(axes) for axes in drawn}) > 20
 
     def test_what_is_to_be_answered_says_where_a_segment_ends(self) -> None:
         """And where a short one begins: two seconds before the interruption, whatever was before that."""

@@ -66,8 +66,9 @@ def test_every_segment_is_scored_once_with_all_that_is_known_of_it(tmp_path: Pat
     outcome = put_to(trial, nano, nano.lm)
     assert [s.axis for s in outcome.scored] == ["pause", "pause", "turn_taking", "turn_taking"]
     for s in outcome.scored:
-        assert {f"reward_{s.axis}", "content_proxy"} <= set(s.values)
-        assert ("sound_log_likelihood" in s.values) == (s.axis == "turn_taking")
+        assert {f"reward_{s.axis}", "words_heard"} <= set(s.values)
+        for name in ("content_proxy", "sound_log_likelihood"):
+            assert (name in s.values) == (s.axis == "turn_taking")
         assert s.values.get("sound_log_likelihood", 0.0) <= 0 or math.isnan(s.values["sound_log_likelihood"])
 
 

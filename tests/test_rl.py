@@ -63,6 +63,12 @@ class TestAdvantages:
         white = AdvantageConfig(eps=0.0, whiten="batch")
         near(advantages({"a": a, "b": b}, white).values, [[-(2**0.5), 2**0.5], [0.0, 0.0]])
 
+    def test_a_reward_counts_by_its_weight(self) -> None:
+        x, y = torch.tensor([[0.0, 2.0]]), torch.tensor([[5.0, 1.0]])
+        near(advantages({"a": x, "b": y}, AdvantageConfig(eps=0.0, weights={"b": 0.25})).values, [[-0.75, 0.75]])
+        with pytest.raises(UserError, match="is no weight"):
+            AdvantageConfig(weights={"a": -1.0})
+
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.floats(0.1, 10), st.floats(-9, 9))
     def test_scale_and_offset_of_a_reward_do_not_matter(self, values: list[float], scale: float, offset: float) -> None:

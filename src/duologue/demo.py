@@ -177,12 +177,12 @@ def trial_of(
     config: DemoConfig, settings: AlignSettings, held_out: Mapping[str, Sequence[Recorded]], bundle: Bundle,
     voice: Voice | None,
 ) -> Trial:  # fmt: skip
-    """What both models are put to: drawn as in the alignment, with other seeds."""
+    """What both models are put to: drawn as in the alignment, with other seeds, and whole segments for windows."""
     from duologue.bench.before_after import Trial
     from duologue.train.align_learner import sampling_of, shaped
 
     return Trial(
-        segments=shaped(held_out, settings.rollouts), settings=settings,
+        segments=shaped(held_out, replace(settings.rollouts, window=None)), settings=settings,
         sampling=sampling_of(settings.rollouts, bundle.config.sampling), voice=voice,
         context_s=config.context, scenarios=config.scenarios, seconds=25.0, seed=config.seed + 1,
     )  # fmt: skip

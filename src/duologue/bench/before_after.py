@@ -32,8 +32,8 @@ from duologue.train.align_loss import pack
 from duologue.train.align_settings import AlignSettings
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
-LIKELIHOOD_AXES = ("turn_taking", "interruption")
-"""Where the agent has something to say, and the likelihood of its sound is asked for."""
+SAYING = ("turn_taking", "interruption")
+"""Axes on which the agent has something to say: there its words are graded, and the likelihood of its sound."""
 ROWS = 16
 """Rollouts in one forward pass of it."""
 HEARD = 0.5
@@ -89,7 +89,7 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM) -> Outcome:
     proxy = Proxy()
 
     def also(axis: str, rollout: Rollout) -> dict[str, float]:
-        if axis in LIKELIHOOD_AXES:
+        if axis in SAYING:
             heard[axis, rollout.scene.id] = rollout
         return proxies(axis, rollout, proxy)
 
@@ -146,7 +146,8 @@ def proxies(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, float]:
     scene, found = rollout.scene, {}
     agent = scene.timeline.agent.clipped(scene.start, scene.end)
     said = [w for w in agent.words or () if w.end > w.start]
-    found["content_proxy"] = proxy.score([scene])[0] if said else math.nan
+    if axis in SAYING:
+        found["content_proxy"] = proxy.score([scene])[0] if said else math.nan
     heard = [total(clip(agent.speech, w.start, w.end)) >= HEARD * (w.end - w.start) for w in said]
     found["words_heard"] = sum(heard) / len(heard) if heard else math.nan
     if axis == "backchannel":

@@ -8,8 +8,9 @@ scored: it is left out of its group's statistics and gets advantage 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,8 +35,14 @@ class AdvantageConfig:
     """Divide the variance by n - 1 (TRL, verl) instead of n (the paper's std, WavAlign)."""
     whiten: Literal["none", "batch"] = "none"
     """batch: the sum over rewards is normalised once more over the batch, as GDPO's implementations do."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """What each normalised reward is multiplied with before they are added (GDPO, arXiv 2601.05242); 1 if it is not
+    named."""
 
     def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise UserError(f"{weight} is no weight", place=f"advantage.weights.{name}", mend="use 0 or more")
         if self.eps < 0 or self.least_spread < 0:
             raise UserError("is below 0", place="advantage.eps or least_spread", mend="use 0 or more")
 
@@ -63,7 +70,7 @@ def advantages(rewards: Mapping[str, Tensor], config: AdvantageConfig | None = N
     if len({x.shape for x in rewards.values()}) != 1:
         raise ValueError(f"rewards of shapes {[list(x.shape) for x in rewards.values()]}")
     parts = {name: _normalised(x.double(), config) for name, x in rewards.items()}
-    total = torch.stack([values for values, _ in parts.values()]).sum(0)
+    total = torch.stack([config.weights.get(name, 1.0) * values for name, (values, _) in parts.items()]).sum(0)
     scored = torch.stack([~x.isnan() for x in rewards.values()]).any(0)
     if config.whiten == "batch" and scored.any():
         told = total[scored]

@@ -160,7 +160,7 @@ class AlignLearner:
         """Draw segments and settings, play this process' part of them, as many groups at once as there are slots for,
         and reward them; rewards are told to all."""
         how = self.settings.rollouts
-        axes = [how.axes[int(i)] for i in rng.integers(len(how.axes), size=how.groups)]
+        axes = drawn_axes(how.axes, how.groups, rng)
         if self.settings.rewards.safety is not None:
             axes += [PROBE] * self.settings.rewards.safety.groups
         episodes = [self._episode(axis, number, rng) for axis in axes]
@@ -232,16 +232,18 @@ class AlignLearner:
         return weighed
 
 
+def drawn_axes(axes: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """So many of the axes, each with equal chances and as often as the others, as far as that goes."""
+    rounds = -(-count // len(axes))
+    return [axes[int(i)] for _ in range(rounds) for i in rng.permutation(len(axes))][:count]
+
+
 def shaped(segments: Mapping[str, Sequence[Recorded]], how: RolloutSettings) -> dict[str, list[Recorded]]:
     """What is acted of each segment, by axis: windows around what the human did (all of a segment in which it did
-    nothing), then no more than the longest."""
-    made: dict[str, list[Recorded]] = {}
-    for axis, found in segments.items():
-        parts = list(found)
-        if how.window is not None:
-            parts = [part for recorded in found for part in windows(recorded, how.window)]
-        made[axis] = [shortened(part, how.longest_s, how.after_s) for part in parts]
-    return made
+    nothing), or the segment, shortened."""
+    if how.window is not None:
+        return {axis: [w for recorded in x for w in windows(recorded, how.window)] for axis, x in segments.items()}
+    return {axis: [shortened(r, how.longest_s, how.after_s) for r in x] for axis, x in segments.items()}
 
 
 def windows(recorded: Recorded, window: tuple[float, float]) -> list[Recorded]:

@@ -30,7 +30,7 @@ class RolloutSettings:
     """What is rolled out in a step. The defaults are those of arXiv 2606.11167 for PersonaPlex."""
 
     axes: tuple[str, ...] = tuple(AXES)
-    """Drawn from with equal chances; the paper does not say otherwise."""
+    """Each has the same part of a step's segments; the paper does not say otherwise."""
     groups: int = 32
     """Segments of a step."""
     group: int = 16
@@ -365,10 +365,10 @@ def nano_demo() -> AlignSettings:
     one optimiser step for each batch of rollouts, at a rate for so few."""
     optimizer = OptimizerConfig(kind="adamw", rate=2e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
     rollouts = RolloutSettings(
-        groups=6, group=8, slots=48, longest_s=10.0, context=1.0, context_s=(4.0, 4.0), text_temperature=None,
-        audio_temperature=None, audio_top_k=None, guidance=1.0,
+        groups=8, group=8, slots=32, longest_s=8.0, after_s=4.0, context=1.0, context_s=(4.0, 4.0),
+        text_temperature=None, audio_temperature=None, audio_top_k=None, guidance=1.0,
     )  # fmt: skip
-    return AlignSettings(steps=10, rollouts=rollouts, update=UpdateSettings(updates=1, rows=32, optimizer=optimizer))
+    return AlignSettings(steps=16, rollouts=rollouts, update=UpdateSettings(updates=1, rows=32, optimizer=optimizer))
 
 
 RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
