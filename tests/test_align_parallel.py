@@ -28,16 +28,22 @@ from test_align_parallel import steps
 with join("cpu", float(os.environ["PATIENCE"])) as (world, _):
     if os.environ.get("LEAVES") == str(world.rank):
         os._exit(7)
-    told = steps(world)
+    told = steps(world, shard="SHARD" in os.environ)
     open(sys.argv[1] + str(world.rank), "w").write(json.dumps(told))
 """
 
 
-def steps(world: World | None = None) -> dict[str, Any]:
-    """Two steps of four groups: their rows, and a number for each weight."""
-    how = settings(2, updates=2, autocast=False)
+def steps(world: World | None = None, *, shard: bool = False) -> dict[str, Any]:
+    """Three steps of four groups, the last two after restoring: their rows, and a number for each weight."""
+    how = settings(3, updates=2, autocast=False, shard=shard)
     one: AlignLearner = learner(how, groups=4, world=world)
-    rows = [dict(one.step(n)) for n in range(2)]
+    rows = [dict(one.step(0))]
+    box = [one.state()]
+    if world is not None:
+        box = [world.tell(box[0])]
+    one = learner(how, groups=4, world=world)
+    one.restore(box[0])
+    rows += [dict(one.step(n)) for n in (1, 2)]
     for row in rows:
         del row["rollout_fps"], row["update_fps"]
     return {"rows": rows, "weights": [float(p.detach().double().norm()) for p in one.model.parameters()]}
@@ -68,10 +74,11 @@ def together(count: int, folder: Path, **environment: str) -> list[tuple[int, st
             one.kill()
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_take_the_steps_of_one(count: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "how"), [(2, {}), (4, {}), (2, {"SHARD": "1"})], ids=str)
+def test_several_processes_take_the_steps_of_one(count: int, how: dict[str, str], tmp_path: Path) -> None:
+    """Whole in each of them, or in shards."""
     alone = steps()
-    for status, said in together(count, tmp_path):
+    for status, said in together(count, tmp_path, **how):
         assert status == 0, said
     for rank in range(count):
         told = json.loads((tmp_path / f"rank{rank}").read_text())
@@ -91,3 +98,5 @@ def test_a_rank_that_is_left_alone_ends_with_an_error(tmp_path: Path) -> None:
 def test_what_needs_one_process_is_refused() -> None:
     with pytest.raises(UserError, match="a critic or pairs, and 2 processes"):
         learner(settings(critic=CriticSettings()), world=World(0, 2))
+    with pytest.raises(UserError, match="not for adapters, imitation, a critic"):
+        settings(critic=CriticSettings(), shard=True)

@@ -127,7 +127,7 @@ class AlignLearner:
         learned = self._learned()
         kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
         critic = self._updater.critic
-        state = {"model": kept, "optimizers": self.optimizers.state(), "share": self._share, "bound": self._bound}
+        state = {"model": kept, "optimizers": self._updater.state(), "share": self._share, "bound": self._bound}
         state |= {"watch": self._watch.state()}
         return state if critic is None else state | {"critic": critic.state()}
 
@@ -136,7 +136,8 @@ class AlignLearner:
         if unknown or (lost := set(missing) & self._learned()):
             names = ", ".join(sorted(unknown or lost)[:3])
             raise ValueError(f"the checkpoint learned other parameters than this run: {names}")
-        self.optimizers.restore(state["optimizers"])
+        self._updater.restored()
+        self._updater.optimizers.restore(state["optimizers"])
         self._share, self._bound = state["share"], state["bound"]
         self._watch.restore(state["watch"])
         if self._updater.critic is not None:

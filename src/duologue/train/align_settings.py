@@ -234,6 +234,9 @@ class UpdateSettings:
     compare_gradients_every: int = 0
     """Steps between two in which the policy gradients of text and of audio tokens are compared (WavAlign); 0: never. It
     costs a backward pass of the whole model on one part of the batch."""
+    shard: bool = False
+    """With several processes: what learns, gradients, moments and the reference lie in shards, beside a whole copy in
+    each process, which plays. For all weights of a large model; adapters need none of it."""
     recompute: bool = False
     """Keep less for the gradient and compute it again."""
     autocast: bool = True
@@ -249,6 +252,15 @@ class UpdateSettings:
         if self.logprob_under == "sampler" and (self.projection or self.preference):
             problem = "the sampler draws tokens, neither two actions nor pairs"
             raise UserError(problem, place="update.logprob_under", mend="use logprob_under: model")
+        if self.shard and (
+            self.lora or self.imitation or self.critic or self.preference or self.compare_gradients_every
+        ):
+            problem = (
+                "shards are for the policy gradient of all weights: not for adapters, imitation, a critic, pairs or "
+            )
+            raise UserError(f"{problem}compared gradients", place="update.shard", mend="leave them out, or shard=false")
+        if self.shard and self.optimizer.kind == "muon":
+            raise UserError("muon needs whole matrices", place="update.shard", mend="use update.optimizer.kind=adamw")
         if self.preference is not None and (
             self.projection or self.imitation or self.critic or self.updates > 1 or self.tokens != "text"
         ):

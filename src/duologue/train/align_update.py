@@ -21,10 +21,11 @@ from duologue.rl.preference import dpo_loss
 from duologue.train.align_critic import Credit, Critic
 from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores
 from duologue.train.align_settings import AlignSettings, ImitationSettings, PreferenceSettings
+from duologue.train.align_shards import Shards
 from duologue.train.lm_loss import losses
 from duologue.train.loop import rate_at
 from duologue.train.optimizers import Optimizers
-from duologue.train.parallel import ALONE, World
+from duologue.train.parallel import ALONE, World, whole
 from duologue.train.rollout_batches import Tokens
 from duologue.train.rollouts import Recorded
 
@@ -65,10 +66,26 @@ class Updater:
             raise UserError(problem, place="update", mend="start one process")
         self.model, self.settings, self._demonstrate = model, settings, demonstrate
         self._device = model.text_emb.weight.device
-        needed = how.kl.beta or how.preference is not None
-        self._reference = reference_of(model, adapters=how.lora is not None) if needed else None
-        self.optimizers = Optimizers(model, how.optimizer)
+        needed = bool(how.kl.beta) or how.preference is not None
+        self._shards: Shards | None = None
+        self._reference: Reference | None = None
+        if how.shard and world.count > 1:
+            self._shards = Shards(model, self._asked, reference=needed, world=world)
+        elif needed:
+            self._reference = reference_of(model, adapters=how.lora is not None)
+        self._learns = model if self._shards is None else self._shards.policy
+        self.optimizers = Optimizers(self._learns, how.optimizer)
         self.critic = None if how.critic is None else Critic(model, how.critic)
+
+    def restored(self) -> None:
+        """The model has other weights now."""
+        if self._shards is not None:
+            self._shards.take(self.model)
+
+    def state(self) -> list[dict[str, object]]:
+        """The optimisers', with whole tensors in rank 0."""
+        found = self.optimizers.state()
+        return found if self._shards is None else self._world.gather(found)
 
     def update(
         self, number: int, groups: Groups, gains: Tensor, shown: Sequence[Recorded], share: float | None
@@ -82,7 +99,7 @@ class Updater:
             shown: the segments, to imitate.
             share: lambda of the step where imitation is mixed in; None: no imitation.
         """
-        learned = [p for p in self.model.parameters() if p.requires_grad]
+        learned = [p for p in self._learns.parameters() if p.requires_grad]
         before = [p.detach().clone() for p in learned] if number % CHANGE_EVERY == 0 else None
         preference = self.settings.update.preference
         every = self.settings.update.compare_gradients_every
@@ -91,6 +108,8 @@ class Updater:
             number, groups, gains, preference
         )  # fmt: skip
         row |= compared
+        if self._shards is not None:
+            self._shards.tell(self.model)
         return row if before is None else row | {"change": change(before, learned)}
 
     def _follow(
@@ -106,6 +125,8 @@ class Updater:
         parts = [[(i, j) for i in telling for j in range(p, len(groups[i]), how.updates)] for p in range(how.updates)]
         batches = [[self._rows(groups, gains, part[at : at + how.rows]) for at in range(0, len(part), how.rows)]
                    for part in parts]  # fmt: skip
+        if self._shards is not None:
+            self._fill(batches, groups)
         with torch.no_grad():  # the first part's are those that it learns from
             old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches[1:]]
         rest = 0.0 if share is None else 1 - share  # of the loss, for imitation
@@ -123,11 +144,15 @@ class Updater:
             here = dict.fromkeys(LOGGED, 0.0)
             total = self._world.total({"frames": sum(int(rows.mask.sum()) for rows, _ in batch)})["frames"]
             for (rows, gain), known in zip(batch, drawn, strict=True):
-                found = self._scores(rows, self._reference if how.kl.beta else None)
+                found = self._scores(rows, reference=bool(how.kl.beta))
+                if not len(gain):  # nothing to learn, but a part in gathering weights
+                    (0.0 * torch.stack([s.new.sum() + s.kl.sum() for s in found]).sum()).backward()  # type: ignore[no-untyped-call]
+                    continue
                 known = [s.new.detach() for s in found] if known is None else known
                 loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
                 part = int(rows.mask.sum()) / max(total, 1)
                 weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
+                weight *= 1 if self._shards is None else self._world.count  # whose gradients are means
                 (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
                 for name, value in (
                     ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy), ("outside", loss.outside),
@@ -146,6 +171,17 @@ class Updater:
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
         return {"loss": 0.0, "gradient": 0.0} | sums
+
+    def _fill(self, batches: Sequence[list[tuple[Rows, Tensor]]], groups: Groups) -> None:
+        """Give each part as many batches as in the process that has most, by empty ones, which have no gains."""
+        most = [max(counts) for counts in zip(*self._world.every([len(batch) for batch in batches]), strict=True)]
+        streams = 1 + self.model.config.n_q
+        empty = Rows(
+            torch.zeros(1, streams, 2, dtype=torch.long, device=self._device),
+            torch.zeros(1, 2, dtype=torch.bool, device=self._device),
+        )
+        for batch, count in zip(batches, most, strict=True):
+            batch += [(empty, torch.zeros(0, device=self._device))] * (count - len(batch))
 
     def _compared(self, groups: Groups, gains: Tensor) -> dict[str, float]:
         """Cosine between the policy gradients of the text's tokens and of the audio's, and their lengths, on what both
@@ -187,7 +223,7 @@ class Updater:
             new = [self._scores(side)[0] for side in sides]
             assert self._reference is not None
             with torch.no_grad(), self._reference() as frozen:
-                old = [self._scores(side, model=frozen)[0].new for side in sides]
+                old = [self._asked(frozen, side, None)[0].new for side in sides]
             found = dpo_loss(
                 new[0].new, new[1].new, old[0], old[1], new[0].mask, new[1].mask, beta=how.beta, by_length=how.by_length
             )
@@ -214,14 +250,20 @@ class Updater:
     def _move(self, number: int) -> dict[str, float]:
         """The optimiser step of this number among all of the run."""
         o = self.settings.update.optimizer
-        self._world.add_gradients([p for p in self.model.parameters() if p.requires_grad])
+        if self._shards is None:
+            self._world.add_gradients([p for p in self.model.parameters() if p.requires_grad])
         share = rate_at(number, self.settings.steps * self.settings.update.updates, o.warmup, o.flat, o.end, o.shape)
         return {"gradient": float(self.optimizers.step(share)), "rate": o.rate * share}
 
-    def _scores(self, rows: Rows, reference: Reference | None = None, *, model: DuplexLM | None = None) -> list[Scores]:
+    def _scores(self, rows: Rows, *, reference: bool = False) -> list[Scores]:
+        if self._shards is not None:
+            return self._shards.scores(rows, reference=reference)
+        return self._asked(self.model, rows, self._reference if reference else None)
+
+    def _asked(self, model: DuplexLM, rows: Rows, reference: Reference | None) -> list[Scores]:
         how = self.settings.update
         return scores(
-            model or self.model, rows, how.tokens, reference=reference, kl=how.kl, projection=how.projection,
+            model, rows, how.tokens, reference=reference, kl=how.kl, projection=how.projection,
             recompute=how.recompute, autocast=how.autocast, sampling=self._sampling, under=how.logprob_under,
         )  # fmt: skip
 
@@ -244,6 +286,8 @@ def reference_of(model: DuplexLM, *, adapters: bool) -> Reference:
 
 def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """How far weights moved, as a share of their length."""
-    moved = math.fsum(float((a.detach() - b).double().square().sum()) for a, b in zip(after, before, strict=True))
-    length = math.fsum(float(b.double().square().sum()) for b in before)
+    moved = math.fsum(
+        float(whole((a.detach() - b).double().square().sum())) for a, b in zip(after, before, strict=True)
+    )
+    length = math.fsum(float(whole(b.double().square().sum())) for b in before)
     return math.sqrt(moved / max(length, 1e-30))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from duologue.base.runs import RunFolder
 
-Score = Callable[..., tuple[Tensor, ...]]
-"""What is computed of a model: (model, ...) -> tensors."""
+Score = Callable[..., Any]
+"""What is computed of a model: (model, ...) -> tensors, in tuples or lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +204,11 @@ class Root(nn.Module):
         super().__init__()
         self.model, self._score = model, score
 
-    def forward(self, *args: Any) -> tuple[Tensor, ...]:
+    def forward(self, *args: Any) -> Any:
         return self._score(self.model, *args)
 
 
-def sharded(model: nn.Module, score: Score, world: World) -> Callable[..., tuple[Tensor, ...]]:
+def sharded(model: nn.Module, score: Score, world: World) -> Callable[..., Any]:
     """`score` with its first argument filled in; with several processes the model's weights are sharded from here on.
 
     Args:
@@ -221,12 +221,20 @@ def sharded(model: nn.Module, score: Score, world: World) -> Callable[..., tuple
         return root
     from torch.distributed.fsdp import fully_shard
 
+    shard_layers(model, world)
+    fully_shard(root, mesh=world.mesh)
+    return root
+
+
+def shard_layers(model: nn.Module, world: World) -> None:
+    """Shard the layers of a model's transformers, each apart; those that are sharded stay so."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
     for name, module in model.named_modules():
         if name.split(".")[-1] == "layers" and isinstance(module, nn.ModuleList):
             for layer in module:
-                fully_shard(layer, mesh=world.mesh)
-    fully_shard(root, mesh=world.mesh)
-    return root
+                if not isinstance(layer, FSDPModule):
+                    fully_shard(layer, mesh=world.mesh)
 
 
 def whole(x: Tensor) -> Tensor:
