@@ -1,0 +1,179 @@
+"""`/api/chat`: one WebSocket, from its query to its close. What a client sends is read in one task and what it is sent
+is written in another; both belong to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from aiohttp import WSMsgType, web
+
+from duologue.client.sound import SoundError, writer
+from duologue.client.wire import PING_BYTES, Close, Kind, build, build_meta, build_text, parse
+from duologue.serve.link import End, Link
+from duologue.serve.protocol import Asked, RefusedError, ask
+from duologue.serve.security import MESSAGE_BYTES, Pace
+from duologue.serve.service import Service
+from duologue.serve.session import Session, State
+from duologue.serve.sound import Hearing
+
+SERVICE = web.AppKey("service", Service)
+MOST_BYTES = 4 * MESSAGE_BYTES
+"""Where reading of a message stops; up to here its length is told."""
+HEARTBEAT = 10.0
+"""Seconds between pings of the WebSocket; a client that answers none is gone."""
+SENDING = 10.0
+"""Seconds that one message may take to leave."""
+BREACHES = {1002: "not a WebSocket message", 1007: "text that is not UTF-8", 1009: "the message is too long"}
+
+log = logging.getLogger("duologue.serve")
+
+
+class Socket(web.WebSocketResponse):
+    """A WebSocket that says why it closes, also when aiohttp closes it for a breach of the protocol."""
+
+    def __init__(self) -> None:
+        super().__init__(max_msg_size=MOST_BYTES, heartbeat=HEARTBEAT, timeout=2.0, compress=False)
+        self._told = False
+
+    async def close(self, *, code: int = Close.NORMAL, message: bytes = b"", drain: bool = True) -> bool:
+        """Close, after a reason if nobody gave one."""
+        if code in BREACHES and not self._told and not self.closed:
+            self._told = True
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self.send_bytes(build_text(Kind.ERROR, BREACHES[code]))
+        return await super().close(code=code, message=message, drain=drain)
+
+    async def refuse(self, reason: str, code: Close) -> None:
+        """Say why, and close."""
+        if self.closed:
+            return
+        self._told = True
+        with contextlib.suppress(ConnectionError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(SENDING):
+                await self.send_bytes(build_text(Kind.ERROR, reason))
+        await self.close(code=code, message=reason.encode()[:120].decode(errors="ignore").encode())
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Serve one connection."""
+    service, socket = request.app[SERVICE], Socket()
+    if not socket.can_prepare(request):
+        return web.Response(status=426, text="this address speaks WebSocket\n")
+    await socket.prepare(request)
+    asked: Asked | None = None
+    try:
+        with service.addresses.enter(address(request, service)):
+            asked = await _admit(request, service)
+            await _talk(socket, service, asked)
+    except RefusedError as refusal:
+        service.metrics.refused.labels(refusal.kind).inc()
+        if asked is not None and asked.meta:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await socket.send_bytes(build_meta({"type": "end", "reason": refusal.reason}))
+        await socket.refuse(refusal.reason, refusal.code)
+    except ConnectionError:
+        pass
+    return socket
+
+
+def address(request: web.Request, service: Service) -> str:
+    """Where a client is."""
+    if service.proxied:
+        forwarded = request.headers.get("X-Forwarded-For", "")
+        if forwarded:
+            return forwarded.split(",")[-1].strip()[:64]
+    return request.remote or ""
+
+
+async def _admit(request: web.Request, service: Service) -> Asked:
+    """What the client asks for, if it may ask. Errors: RefusedError."""
+    service.guard.check_origin(request.headers.get("Origin"), request.host)
+    service.guard.check_token(request.headers.get("Authorization", ""), request.query.get("token", ""))
+    asked = ask(request.query, service.sampling)
+    service.check(asked)
+    return asked
+
+
+async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
+    link = Link(asked.format, meta=asked.meta)
+    if asked.resume is not None:
+        session = service.sessions.take_up(asked, link)
+    else:
+        assert service.shelf is not None
+        voice = None if asked.voice is None else await service.shelf.get(asked.voice)
+        session = service.sessions.open(asked, voice, link)
+    sending = asyncio.create_task(_send(socket, link))
+    clean = False
+    try:
+        clean = await _receive(socket, service, session, link)
+    except SoundError as error:
+        service.sessions.end(session, f"sound: {error}", Close.POLICY, why="sound")
+    except RefusedError as refusal:
+        service.metrics.refused.labels(refusal.kind).inc()
+        service.sessions.end(session, refusal.reason, refusal.code, why=refusal.kind)
+    except Exception:
+        log.exception("a connection failed")
+        service.sessions.end(session, "this conversation failed; try again", Close.INTERNAL, why="failed")
+    finally:
+        service.sessions.lose(session, link, clean=clean)
+        if socket.closed or session.state is not State.ENDED:
+            sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+
+
+async def _receive(socket: Socket, service: Service, session: Session, link: Link) -> bool:
+    """Read until the connection ends; whether the client said goodbye. Errors: RefusedError, SoundError."""
+    ear, ignored = session.line.ear, service.metrics.ignored
+    hearing = Hearing(link.format, service.clock.now, ear.lose)
+    pace = Pace(service.clock.now)
+    while True:
+        message = await socket.receive()
+        if message.type is WSMsgType.CLOSE:
+            return True
+        if message.type in (WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+            return False
+        pace.count()
+        if message.type is not WSMsgType.BINARY:
+            raise RefusedError("a text message: every message must be binary", kind="text")
+        if len(message.data) > MESSAGE_BYTES:
+            reason = f"a message of {len(message.data)} bytes; at most {MESSAGE_BYTES}"
+            raise RefusedError(reason, Close.TOO_BIG, kind="long")
+        if not message.data:
+            ignored.labels("empty").inc()
+            continue
+        kind, payload = parse(message.data)
+        if kind == Kind.SOUND and session.state is State.TALKING and session.link is link:
+            ear.put(hearing.read(payload))
+            session.heard_at = service.clock.now()
+        elif kind == Kind.PING and len(payload) <= PING_BYTES:
+            link.message(build(Kind.PING, payload))
+        else:
+            ignored.labels(str(kind) if kind < 10 else "other").inc()
+
+
+async def _send(socket: Socket, link: Link) -> None:
+    """Write what the link holds, until it ends or the connection does."""
+    out = writer(link.format)
+    try:
+        while True:
+            item = await link.next()
+            if isinstance(item, End):
+                await socket.refuse(item.reason, item.code)
+                return
+            data = item if isinstance(item, bytes) else _sound(out.write(item[0]))
+            if data:
+                async with asyncio.timeout(SENDING):
+                    await socket.send_bytes(data)
+    except (ConnectionError, RuntimeError):
+        return  # the reading side sees it too
+    except TimeoutError:
+        await socket.close(code=Close.POLICY, message=b"the client does not read what it is sent", drain=False)
+
+
+def _sound(data: bytes) -> bytes:
+    """A message of sound; nothing while a packet fills."""
+    return build(Kind.SOUND, data) if data else b""
