@@ -110,7 +110,8 @@ def test_what_is_written_is_read_whatever_the_pieces(page, packets, cuts, junk):
         f" const all = [...{send(junk)}, ...w.head()];"
         f" for (const one of {sent}) all.push(...w.packets([bytes(one)], 20));"
         f" const cuts = {cuts}; for (let at = 0, n = 0; at < all.length; n++) {{"
-        " const end = at + cuts[n % cuts.length]; found.push(...r.push(Uint8Array.from(all.slice(at, end)))); at = end; }"
+        " const end = at + cuts[n % cuts.length];"
+        " found.push(...r.push(Uint8Array.from(all.slice(at, end)))); at = end; }"
         " return JSON.stringify([found.map(text), r.head]); })()"
     )
     found, head = json.loads(page.js(code))
