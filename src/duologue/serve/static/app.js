@@ -157,8 +157,9 @@ async function readInfo() {
     if (!answer.ok) throw new Error(`it said ${answer.status}`);
     const info = await answer.json();
     settings.offer(info);
-    get("demonstration").hidden = !/\bnano\b/.test(info.model);
-    get("about").textContent = `${info.model}, ${info.slots === 1 ? "one place" : `${info.slots} places`}. Talk: it listens while it speaks.`;
+    const model = info.model.split("/").at(-1); // a folder's name, or that on the hub without its owner
+    get("demonstration").hidden = !/\bnano\b/.test(model);
+    get("about").textContent = `${model}, ${info.slots === 1 ? "one place" : `${info.slots} places`}. Talk: it listens while it speaks.`;
     get("state-text").textContent = "Your microphone is used once you start";
   } catch (error) {
     get("state-text").textContent = `The server does not answer (${error.message}): reload this page`;

@@ -84,6 +84,7 @@ export class Conversation extends EventTarget {
       if (this.offset) this.tell("anew");
       this.numbers = {};
     }
+    if (message.settings?.record) this.tell("note", "The server records this conversation.");
     this.zero = this.offset + (message.at ?? (known ? this.recording.end - this.offset : 0));
     this.frame = message.frame / RATE;
     this.said = this.came = 0;

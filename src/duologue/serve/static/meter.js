@@ -2,6 +2,8 @@
 
 const GOOD = 250; // ms that nobody minds
 const LONG = 500; // ms that make people talk into each other
+const RECENT = 5; // times shown, about seconds, over which sound that is lost is told of
+const MUCH = 150; // ms of it
 
 const ROWS = {
   roundTrip: "to the server and back",
@@ -29,6 +31,7 @@ export class Meter {
   clear() {
     for (const cell of Object.values(this.cells)) this.write(cell, "–");
     this.write(this.verdict, "");
+    this.past = []; // what was lost in all, at the last times
   }
 
   /** `numbers` in milliseconds, `counts` of the player in seconds. */
@@ -39,8 +42,11 @@ export class Meter {
     const gone = counts.dropped * 1000 + counts.silent * 1000 + (serverDropped ?? 0) + (starved ?? 0);
     this.write(this.cells.gaps, gone < 1 ? "none" : lostText(counts, serverDropped, starved), gone > 1000);
     if (roundTrip == null) return;
+    this.past.push(gone);
+    if (this.past.length > RECENT) this.past.shift();
     const total = roundTrip + (buffered ?? 0) + (late ?? 0) + (queued ?? 0);
-    this.write(this.verdict, verdict(total, { roundTrip, buffered, late, queued }));
+    const losing = gone - this.past[0] > MUCH;
+    this.write(this.verdict, verdict(total, losing, { roundTrip, buffered, late, queued }));
   }
 
   write(cell, text, warn = false) {
@@ -49,7 +55,7 @@ export class Meter {
   }
 }
 
-const ms = (value) => (value == null ? "–" : `${Math.round(value)} ms`);
+const ms = (value) => (value == null ? "–" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`);
 
 function lostText(counts, dropped, starved) {
   const parts = [
@@ -62,9 +68,11 @@ function lostText(counts, dropped, starved) {
 }
 
 /** One sentence. The model's own reaction, two frames, comes on top of it. */
-function verdict(total, { roundTrip, buffered, late, queued }) {
+function verdict(total, losing, { roundTrip, buffered, late, queued }) {
   const lead = `The line adds ${Math.round(total / 10) / 100} s`;
-  if (total < GOOD) return `${lead}: hardly noticeable.`;
+  if (total < GOOD && !losing) return `${lead}: hardly noticeable.`;
+  if (losing && !(late > 20)) return `${lead}, and sound is being lost: it arrives unevenly.`;
+  if (losing) return `${lead}, and sound is being lost: the server cannot keep up.`;
   const why = [
     [roundTrip ?? 0, "the way to the server is long"],
     [buffered ?? 0, "sound arrives unevenly and waits here"],
