@@ -40,7 +40,7 @@ class PcmReader:
         """See `Reader`."""
         if len(data) % 2:
             raise SoundError(f"pcm of {len(data)} bytes: a sample has two")
-        return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+        return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
 
 class PcmWriter:

@@ -237,7 +237,7 @@ class Prompter:
         if voice is not None and voice.embeddings is not None and voice.last is not None:
             self._engine.prefill_embedded(state, slot, voice.embeddings, voice.last)
             yield
-        for part in codes[None].split(piece or max(1, codes.shape[1]), dim=2):
+        for part in torch.split(codes[None], piece or max(1, codes.shape[1]), dim=2):
             self._engine.prefill(state, [slot], part)
             yield
 

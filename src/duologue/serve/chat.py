@@ -106,9 +106,9 @@ async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
         voice = None if asked.voice is None else await service.shelf.get(asked.voice)
         session = service.sessions.open(asked, voice, link)
     sending = asyncio.create_task(_send(socket, link))
-    clean = False
+    way = "ours"
     try:
-        clean = await _receive(socket, service, session, link)
+        way = await _receive(socket, service, session, link)
     except SoundError as error:
         service.sessions.end(session, f"sound: {error}", Close.POLICY, why="sound")
     except RefusedError as refusal:
@@ -118,24 +118,30 @@ async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
         log.exception("a connection failed")
         service.sessions.end(session, "this conversation failed; try again", Close.INTERNAL, why="failed")
     finally:
-        service.sessions.lose(session, link, clean=clean)
-        if socket.closed or session.state is not State.ENDED:
+        service.sessions.lose(session, link, clean=way == "goodbye")
+        if way != "ours":  # else the reason is on its way, and the client's answer to it
             sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sending
 
 
-async def _receive(socket: Socket, service: Service, session: Session, link: Link) -> bool:
-    """Read until the connection ends; whether the client said goodbye. Errors: RefusedError, SoundError."""
+async def _receive(socket: Socket, service: Service, session: Session, link: Link) -> str:
+    """Read until the connection ends: by the client ("goodbye"), by us ("ours"), or "lost".
+
+    Raises:
+        RefusedError, SoundError: the client has to be sent away.
+    """
     ear, ignored = session.line.ear, service.metrics.ignored
     hearing = Hearing(link.format, service.clock.now, ear.lose)
     pace = Pace(service.clock.now)
     while True:
         message = await socket.receive()
         if message.type is WSMsgType.CLOSE:
-            return True
-        if message.type in (WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
-            return False
+            return "goodbye"
+        if message.type is WSMsgType.CLOSING:
+            return "ours"
+        if message.type in (WSMsgType.CLOSED, WSMsgType.ERROR):
+            return "lost"
         pace.count()
         if message.type is not WSMsgType.BINARY:
             raise RefusedError("a text message: every message must be binary", kind="text")

@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 
 from duologue.base.files import atomic_path, make_folder, write_json
+from duologue.client.pieces import join_pieces
 from duologue.client.sound import Samples, to_int16
 from duologue.client.wire import RATE
 
@@ -80,7 +81,7 @@ class Recorder:
             return
         self._flush()
         seconds = self._archive.frame / RATE
-        words = join_pieces(self._pieces, seconds)
+        words = join_pieces(self._pieces)
         about = {
             "session": self._name,
             "duration": round(self._frames * seconds, 3),
@@ -110,25 +111,6 @@ class Recorder:
         self._stack.close()
         write_json(self._archive.folder / f"{self._name}.json", about)
         self._archive.done()
-
-
-def join_pieces(pieces: list[tuple[str, float]], seconds: float) -> list[tuple[str, float, float]]:
-    """Words, with begin and end in seconds, of pieces and when each was heard; a piece lasts for a frame of `seconds`.
-
-    A piece with a space in front begins a word.
-    """
-    found: list[tuple[str, float, float]] = []
-    for piece, at in pieces:
-        begins = not found or piece[:1].isspace()
-        if not piece.strip():
-            continue
-        end = round(at + seconds, 3)
-        if begins:
-            found.append((piece.strip(), at, end))
-        else:
-            word, start, _ = found[-1]
-            found[-1] = (word + piece.rstrip(), start, end)
-    return found
 
 
 def _logged(work: Callable[[], None]) -> None:

@@ -122,10 +122,11 @@ class Scheduler:
     def warm(self, frames: int = 4) -> float:
         """Step silent frames and read a piece of a prompt, so that nothing is slow for being done for the first time;
         seconds of the last frame. Before `start`."""
-        for _ in range(frames):
+        for frame in range(frames):
             begun = self._clock.now()
             silence = torch.zeros(self.slots, self.frame)
-            self._duplex.step(self._state, silence).sound.cpu()
+            active = None if frame % 2 else [slot == 0 for slot in range(self.slots)]
+            self._duplex.step(self._state, silence, active).sound.cpu()
             took = self._clock.now() - begun
         self._desk.warm(self._clock.now)
         self._state = self._fresh.clone()
@@ -141,8 +142,17 @@ class Scheduler:
     def _run(self, threads: int | None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
+        try:
+            self._loop()
+        except Exception:
+            log.exception("the step thread failed; the server is of no more use")
+            self._failures = FAILURES
+            self._give_up()
+            self._flush()
+
+    def _loop(self) -> None:
         due = self._clock.now()
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self.broken:
             if not self._lines and not self._commands:
                 self._wake.clear()
                 if not self._commands and not self._stop.is_set():
@@ -150,11 +160,11 @@ class Scheduler:
                 due = self._clock.now()
                 continue
             self.tick(due)
-            due = self._next(due)
-            self._spare(due)
+            due = self.following(due)
+            self.spare(due)
             self._clock.wait(due, self._stop)
 
-    def _next(self, due: float) -> float:
+    def following(self, due: float) -> float:
         """When the next tick is due."""
         due, now = due + self.period, self._clock.now()
         if now > due + CATCH_UP * self.period:
@@ -166,14 +176,14 @@ class Scheduler:
         """One frame of everybody, which was due at a time."""
         begun = self._clock.now()
         self._obey(begun)
-        given = self._hear(begun)
+        given = self._hear(begun, catching_up=begun > due + self.period)
         if given:
             self._step(given, due)
             self._metrics.step.observe(self._clock.now() - begun)
             self._metrics.start_late.observe(max(0.0, begun - due))
         self._flush()
 
-    def _spare(self, until: float) -> None:
+    def spare(self, until: float) -> None:
         """Read prompts while there is time before the next tick."""
         alone = not any(line.phase in (Phase.TALKING, Phase.WAITING) for line in self._lines.values())
         while self._desk.busy and not self._stop.is_set():
@@ -182,10 +192,10 @@ class Scheduler:
                 break
             if alone and self._commands:
                 break
-            self.read_prompt()
+            self._read()
         self._flush()
 
-    def read_prompt(self) -> None:
+    def _read(self) -> None:
         """Read one piece of the first prompt that waits."""
         line = self._desk.first
         try:
@@ -235,6 +245,8 @@ class Scheduler:
                 line.paused, line.phase = line.phase, Phase.PAUSED
             elif command.verb == "resume" and line.phase is Phase.PAUSED:
                 line.phase, line.since = line.paused, now
+                if line.phase is Phase.TALKING:
+                    line.phase = Phase.WAITING
 
     def _release(self, line: Line) -> None:
         """Free a slot. Its row is reset, so that its length makes no frame longer for others."""
@@ -245,14 +257,14 @@ class Scheduler:
             self._duplex.engine.reset(self._state.engine, line.slot, self._sampling)
             self._steady()
 
-    def _hear(self, now: float) -> dict[int, np.ndarray | None]:
-        """The next sound of each line that takes part; None is silence."""
+    def _hear(self, now: float, *, catching_up: bool) -> dict[int, np.ndarray | None]:
+        """The next sound of each line that takes part; None is silence. To catch up is for those whose sound waits."""
         given: dict[int, np.ndarray | None] = {}
         for slot, line in list(self._lines.items()):
             try:
                 if line.phase is Phase.WAITING and self._begins(line, now):
                     line.phase = Phase.TALKING
-                if line.phase is Phase.TALKING:
+                if line.phase is Phase.TALKING and not (catching_up and line.ear.counts().buffered < self.frame):
                     given[slot] = line.ear.take()
             except Exception as error:
                 self._fail(line, error)
@@ -288,13 +300,17 @@ class Scheduler:
         log.exception("a frame failed; all conversations end")
         self._failures += 1
         self._metrics.failures.inc()
+        self._give_up()
+        self._state = self._fresh.clone()
+        self._steady()
+
+    def _give_up(self) -> None:
+        """End everybody."""
         for line in list(self._lines.values()):
             line.phase = Phase.GONE
             self._desk.drop(line)
             self._reports.append(Failed(line, "the engine failed; try again", mistake=False))
         self._lines.clear()
-        self._state = self._fresh.clone()
-        self._steady()
 
     def _fail(self, line: Line, error: Exception) -> None:
         """End one line alone."""

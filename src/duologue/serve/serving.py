@@ -26,7 +26,7 @@ async def serve(config: ServeConfig, service: Service, context: ssl.SSLContext |
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
-    runner = web.AppRunner(make_app(service), access_log=None, handle_signals=False)
+    runner = web.AppRunner(make_app(service), access_log=None, handle_signals=False, shutdown_timeout=3.0)
     await runner.setup()
     try:
         url = await _listen(runner, config, context)
@@ -57,7 +57,6 @@ async def _drain(config: ServeConfig, service: Service, again: asyncio.Event) ->
         draining.cancel()
         await service.sessions.drain(0)
     hurry.cancel()
-    await asyncio.sleep(0.1)  # the last words leave
 
 
 async def _listen(runner: web.AppRunner, config: ServeConfig, context: ssl.SSLContext | None) -> str:

@@ -6,6 +6,7 @@ Belongs to the event loop: every method is called there but `post`, which the st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections import deque
 from collections.abc import Callable
@@ -213,8 +214,9 @@ class Sessions:
 
     def post(self, reports: list[Report]) -> None:
         """Reports of a frame; from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._take, reports)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._loop.call_soon_threadsafe(self._take, reports)
 
     def _take(self, reports: list[Report]) -> None:
         assert self._steps is not None
