@@ -58,6 +58,7 @@ class PageServer:
         self.speaks = True
         self.remembers = True
         """Whether sessions are taken up."""
+        self.stats = {"late_ms": 2, "buffered_ms": 0, "dropped_ms": 0, "starved_ms": 0}
         self.uploaded: list[bytes] = []
         self.calls: list[Call] = []
         self.sockets: set[web.WebSocketResponse] = set()
@@ -196,4 +197,4 @@ class PageServer:
             if call.query.get("meta"):
                 await self.meta(socket, type="words", frame=n, piece=piece, at=(n + 1) * 0.08)
         if n % 12 == 0:
-            await self.meta(socket, type="stats", late_ms=2, buffered_ms=0, dropped_ms=0, starved_ms=0, frames=n)
+            await self.meta(socket, type="stats", frames=n, **self.stats)

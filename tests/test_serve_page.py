@@ -178,6 +178,21 @@ def completed(event: dict) -> bool:
     return event.get("method") == "Browser.downloadProgress" and event["params"]["state"] == "completed"
 
 
+def test_silence_that_stood_in_for_the_user_moves_his_sound_on(page, server):
+    server.stats |= {"starved_ms": 480, "dropped_ms": 80, "late_ms": 90}
+    talk(page)
+    page.until(f"{TALK}.shift > 0")
+    assert page.js(f"{TALK}.shift") == pytest.approx(0.4)
+    page.until("document.querySelector('#meter .warn') !== null")
+    assert "90 ms late" in page.js("document.getElementById('meter').textContent")
+    page.until("document.getElementById('verdict').textContent.includes('the server cannot keep up')")
+    gap = page.js(
+        f"(() => {{ const ends = {TALK}.recording.user; return Math.max(...ends.slice(1).map((piece, index) =>"
+        " piece.at - ends[index].at - ends[index].samples.length)); })()"
+    )
+    assert gap == pytest.approx(0.4 * RATE, abs=1)
+
+
 def test_files_are_offered_for_download(browser, page, tmp_path):
     browser.call_browser(
         "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), eventsEnabled=True
@@ -255,6 +270,28 @@ def test_a_server_that_forgot_begins_anew_and_the_page_says_so(page, server):
     page.until(f"{TALK}.recording.end > {sessions[1]['from'] + 1}")
 
 
+def test_opus_that_fails_goes_on_as_pcm_in_the_same_session(page, server):
+    talk(page, "opus")
+    page.until("page.timeline.words.length > 1")
+    page.js(f"{TALK}.codecFailed(new Error('no more'))")
+    page.until(f"{STATE} === 'talking' && {TALK}.info.format === 'pcm'")
+    assert [call.query.get("resume") for call in server.calls] == [None, "T"]
+    assert page.js(f"{TALK}.recording.sessions.length") == 1
+    came = page.js(f"{TALK}.recording.words.length")
+    page.until(f"{TALK}.recording.words.length > {came + 2}")
+    assert "going on with PCM" in page.js("document.getElementById('note').textContent")
+
+
+def test_a_line_that_is_silent_is_taken_for_lost(page, server):
+    talk(page)
+    page.until("page.timeline.words.length > 1")
+    page.js(f"{TALK}.line.now = () => performance.now() + 11000")
+    page.js(f"{TALK}.line.watch()")
+    page.until(f"{STATE} === 'talking' && {TALK}.counts.lost === 1")
+    assert server.calls[1].query["resume"] == "T"
+    page.until(f"{TALK}.line.left === null")
+
+
 def test_a_server_that_restarts_is_waited_for(page, server):
     server.refuse = (1012, "the server restarts")
     start(page)
@@ -263,11 +300,23 @@ def test_a_server_that_restarts_is_waited_for(page, server):
     page.until(f"{STATE} === 'talking'")
 
 
+def test_a_refused_start_leaves_the_last_conversation_to_be_saved(page, server):
+    talk(page)
+    page.until("page.timeline.words.length > 1 && !document.getElementById('save-sound').disabled")
+    start(page)
+    server.refuse = (1013, "all places are taken")
+    start(page)
+    page.until(f"{SAID} === 'Ended: all places are taken'")
+    assert page.js("page.shown !== page.conversation && page.shown.recording.words.length > 1")
+    assert page.js("document.getElementById('transcript').innerText").startswith("0:00\nso tell")
+    assert page.js("document.getElementById('save-sound').disabled") is False
+
+
 def test_hanging_up_closes_the_line_and_the_microphone(page, server):
     talk(page)
     start(page)
     page.until(f"{SAID} === 'Ended: you hung up'")
-    assert page.js(f"{TALK}.sound.stream.getTracks()[0].readyState") == "ended"
+    assert page.js(f"{TALK}.sound.input.getTracks()[0].readyState") == "ended"
     assert page.js(f"{TALK}.sound.context.state") == "closed"
     assert page.js("document.body.hasAttribute('data-failed')") is False
 

@@ -15,8 +15,8 @@ const timeline = new Timeline(get("timeline"));
 const transcript = new Transcript(get("transcript"), get("no-words"), get("spoken"));
 const meter = new Meter(get("meter"), get("verdict"));
 
-/** The newest conversation, for whoever looks in from outside; null before the first. */
-export const page = { conversation: null, timeline, settings };
+/** For whoever looks in from outside: the newest conversation, and the one that is shown and can be saved. */
+export const page = { conversation: null, shown: null, timeline, settings };
 
 const BY_USER = "you hung up";
 const NTH = ["next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
@@ -40,7 +40,8 @@ function showState({ name, detail }) {
   get("state-text").textContent = STATES[name](detail);
   get("start").textContent = !running() ? "Start talking" : name === "talking" ? "End" : "Stop";
   get("mute").disabled = !running();
-  if (name === "talking") timeline.run(() => page.conversation.sound.time);
+  if (name === "talking" && page.shown !== page.conversation) show(page.conversation);
+  if (name === "lost") meter.clear();
   if (name === "ended") {
     transcript.close();
     timeline.run(null);
@@ -50,19 +51,25 @@ function showState({ name, detail }) {
   showChange();
 }
 
+/** A conversation has begun: what was seen of the last one makes room for it. */
+function show(conversation) {
+  page.shown = conversation;
+  timeline.clear();
+  transcript.clear();
+  meter.clear();
+  timeline.run(() => conversation.sound.time);
+}
+
 function begin() {
   if (!settings.check()) return;
   const conversation = new Conversation(base, settings.wishes(), settings.format);
   page.conversation = conversation;
   conversation.fingerprint = settings.fingerprint;
-  timeline.clear();
-  transcript.clear();
-  meter.clear();
   say("");
   const on = (name, act) =>
     conversation.addEventListener(name, ({ detail }) => page.conversation === conversation && act(detail));
   on("state", showState);
-  on("levels", ({ side, levels }) => timeline.levels(side, levels));
+  on("levels", ({ side, levels }) => page.shown === conversation && timeline.levels(side, levels));
   on("clock", showClock);
   on("word", ({ piece, at, time }) => {
     timeline.word(piece, time);
@@ -100,7 +107,7 @@ function showMute(muted) {
 }
 
 function showFiles() {
-  const recording = page.conversation?.recording;
+  const recording = page.shown?.recording;
   get("save-sound").disabled = !recording || recording.empty;
   get("save-words").disabled = !recording || recording.empty;
 }
@@ -120,7 +127,7 @@ const toggleMute = () => running() && page.conversation.mute(!page.conversation.
 
 function about() {
   const { name, version, model } = settings.info ?? {};
-  return { made: { server: name ?? null, version: version ?? null, model: model ?? null }, ...page.conversation.about() };
+  return { made: { server: name ?? null, version: version ?? null, model: model ?? null }, ...page.shown.about() };
 }
 
 function fileName(ending) {
@@ -135,8 +142,8 @@ get("anew").addEventListener("click", () => {
   begin();
   get("start").focus();
 });
-get("save-sound").addEventListener("click", () => save(page.conversation.recording.wav(), fileName("wav")));
-get("save-words").addEventListener("click", () => save(page.conversation.recording.json(about()), fileName("json")));
+get("save-sound").addEventListener("click", () => save(page.shown.recording.wav(), fileName("wav")));
+get("save-words").addEventListener("click", () => save(page.shown.recording.json(about()), fileName("json")));
 for (const kind of ["input", "change"]) settings.form.addEventListener(kind, showChange);
 
 document.addEventListener("keydown", (event) => {

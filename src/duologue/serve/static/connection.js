@@ -12,14 +12,15 @@ const FINAL = { 1008: "the server refused", 1009: "too much was sent at once", 1
 
 export class Connection {
   /**
-   * `wishes`: query parameters. `calls`: state(name, detail), ready(metadata), sound(bytes), text(piece),
+   * `wishes`: query parameters. `resume`: the token of a session to go on with, or null. `calls`: state(name, detail), ready(metadata), sound(bytes), text(piece),
    * words(metadata), stats(metadata), roundTrip(ms).
    */
-  constructor(base, wishes, calls) {
+  constructor(base, wishes, resume, calls) {
     this.base = base;
     this.wishes = wishes;
     this.calls = calls;
-    this.resume = null;
+    this.resume = resume;
+    this.left = null; // a socket that seems dead: a farewell over it would end the session, so it waits
     this.lostAt = null; // when the line was lost, on the page's clock; null while it holds
     this.tries = 0;
     this.timers = [];
@@ -48,9 +49,8 @@ export class Connection {
 
   watch() {
     if (this.now() - this.heardAt > SILENCE) {
-      const socket = this.socket;
+      this.left = this.socket;
       this.closed(1006);
-      socket.close();
     } else if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(ping(this.now()));
   }
 
@@ -83,6 +83,7 @@ export class Connection {
     else if (message.type === "queued") this.calls.state("preparing"); // its turn has come
     else if (message.type === "ready") {
       this.resume = message.resume ?? null;
+      this.forget();
       this.calls.ready(message);
     } else if (message.type === "words") this.calls.words(message);
     else if (message.type === "stats") this.calls.stats(message);
@@ -134,13 +135,25 @@ export class Connection {
 
   /** Hang up; nothing is called any more. */
   stop() {
+    const socket = this.leave();
+    socket?.close(1000);
+    this.forget();
+  }
+
+  /** Go without a word, so that another connection can go on with the session. The socket, if there is one. */
+  leave() {
     this.stopped = true;
     this.clearTimers();
     removeEventListener("online", this.hurry);
     const socket = this.socket;
     this.socket = null;
     this.talking = false;
-    socket?.close(1000);
+    return socket;
+  }
+
+  forget() {
+    this.left?.close();
+    this.left = null;
   }
 
   clearTimers() {

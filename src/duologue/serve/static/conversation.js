@@ -55,8 +55,8 @@ export class Conversation extends EventTarget {
     }
   }
 
-  connect() {
-    this.line = new Connection(this.base, { ...this.wishes, format: this.format }, {
+  connect(resume = null) {
+    this.line = new Connection(this.base, { ...this.wishes, format: this.format }, resume, {
       state: (name, detail) => this.lineState(name, detail),
       ready: (message) => this.ready(message),
       sound: (bytes) => this.codec?.receive(bytes),
@@ -68,21 +68,32 @@ export class Conversation extends EventTarget {
   }
 
   lineState(name, detail) {
-    if (name === "lost") this.zero = null;
     if (name === "lost" && this.state === "talking") this.counts.lost += 1;
+    if (name === "lost") this.breakOff();
     if (name === "ended") this.finish(detail);
     else this.setState(name, detail);
+  }
+
+  /** The sound of a connection is over. */
+  breakOff() {
+    this.zero = null;
+    this.pending = [];
+    for (const name of Object.keys(this.past)) this.past[name] = this.counts[name];
+    this.sound.clear();
+    const { serverDropped, starved } = this.numbers; // counted for a whole session
+    this.numbers = { serverDropped, starved };
   }
 
   /** A session begins, or goes on: both sides' sound is counted from here. */
   ready(message) {
     this.info = message;
+    this.breakOff();
     const known = this.recording.sessions.some(({ id }) => id === message.session);
     if (!known) {
       this.offset = Math.ceil(this.recording.end * 10) / 10;
       this.recording.sessions.push({ id: message.session, from: this.offset });
-      if (this.offset) this.tell("anew");
       this.numbers = {};
+      if (this.offset) this.tell("anew");
     }
     if (message.settings?.record) this.tell("note", "The server records this conversation.");
     this.zero = this.offset + (message.at ?? (known ? this.recording.end - this.offset : 0));
@@ -90,9 +101,6 @@ export class Conversation extends EventTarget {
     this.said = this.came = 0;
     this.shift = this.unsent = 0;
     this.before = this.missed;
-    this.pending = [];
-    for (const name of Object.keys(this.past)) this.past[name] = this.counts[name];
-    this.sound.clear();
     this.codec?.close();
     this.codec = makeCodec(this.format, {
       send: (bytes) => this.line.send(bytes),
@@ -104,10 +112,10 @@ export class Conversation extends EventTarget {
   codecFailed(error) {
     if (this.over || this.format === "pcm") return;
     this.format = "pcm"; // the browser's own Opus gave up; plain sound needs nothing
-    this.line.stop();
-    this.wishes = { ...this.wishes, resume: this.line.resume };
     this.tell("note", `This browser's Opus failed (${error.message}): going on with PCM.`);
-    this.connect();
+    this.line.leave(); // the server closes it once the session goes on elsewhere
+    this.breakOff();
+    this.connect(this.line.resume);
   }
 
   /** From the microphone. */
@@ -136,6 +144,7 @@ export class Conversation extends EventTarget {
   /** From the player: what it plays now. Words are shown once their sound is heard. */
   played(report) {
     this.tell("levels", { side: "agent", levels: report.levels });
+    if (report.stream !== this.sound.stream) return; // it was on its way when another stream began
     for (const name of Object.keys(this.past)) this.counts[name] = this.past[name] + report[name];
     this.numbers.buffered = report.buffered * 1000;
     if (this.zero === null) return;

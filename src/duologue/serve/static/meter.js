@@ -31,7 +31,7 @@ export class Meter {
   clear() {
     for (const cell of Object.values(this.cells)) this.write(cell, "–");
     this.write(this.verdict, "");
-    this.past = []; // what was lost in all, at the last times
+    this.past = [0]; // what was lost in all, at the last times
   }
 
   /** `numbers` in milliseconds, `counts` of the player in seconds. */
@@ -41,7 +41,7 @@ export class Meter {
     this.write(this.cells.server, late == null ? "–" : late < 5 ? "on time" : `${ms(late)} late`, late > 80);
     const gone = counts.dropped * 1000 + counts.silent * 1000 + (serverDropped ?? 0) + (starved ?? 0);
     this.write(this.cells.gaps, gone < 1 ? "none" : lostText(counts, serverDropped, starved), gone > 1000);
-    if (roundTrip == null) return;
+    if (roundTrip == null || buffered == null) return;
     this.past.push(gone);
     if (this.past.length > RECENT) this.past.shift();
     const total = roundTrip + (buffered ?? 0) + (late ?? 0) + (queued ?? 0);

@@ -13,16 +13,17 @@ class Player extends AudioWorkletProcessor {
     this.levels = new Levels(sampleRate);
     this.reported = 0;
     this.open = true;
-    this.clear();
+    this.clear(0);
     this.port.onmessage = ({ data }) => {
       if (data.samples) this.buffer.push(this.resampler.push(data.samples));
-      else if (data.clear) this.clear();
+      else if (data.stream) this.clear(data.stream);
       else if (data.close) this.open = false;
     };
   }
 
-  /** A new stream begins: positions are counted from its first sample. */
-  clear() {
+  /** A new stream begins: positions are counted from its first sample. Reports say whose they are. */
+  clear(stream) {
+    this.stream = stream;
     this.buffer = new JitterBuffer(sampleRate);
     this.resampler = new Resampler(this.rate, sampleRate);
   }
@@ -39,6 +40,7 @@ class Player extends AudioWorkletProcessor {
     this.reported = currentTime;
     const { playing, held, position, dropped, cuts, dry, pulled } = this.buffer;
     this.port.postMessage({
+      stream: this.stream,
       levels: this.levels.take(),
       time: (currentFrame + block) / sampleRate, // when the sample at `position` leaves, on the context's clock
       position: position / sampleRate, // seconds of the stream

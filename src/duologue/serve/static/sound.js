@@ -42,7 +42,7 @@ export class Sound {
 
   wire(stream, heard, played, lost) {
     const processorOptions = { rate: RATE };
-    this.stream = stream;
+    this.input = stream;
     this.microphone = new AudioWorkletNode(this.context, "microphone", { processorOptions, outputChannelCount: [1] });
     this.player = new AudioWorkletNode(this.context, "player", {
       processorOptions,
@@ -70,13 +70,15 @@ export class Sound {
     this.player.port.postMessage({ samples });
   }
 
+  /** What waits is not played any more: a new stream begins. */
   clear() {
-    this.player.port.postMessage({ clear: true });
+    this.stream = (this.stream ?? 0) + 1;
+    this.player.port.postMessage({ stream: this.stream });
   }
 
   close() {
     for (const node of [this.microphone, this.player]) node?.port.postMessage({ close: true });
-    this.stream?.getTracks().forEach((track) => track.stop());
+    this.input?.getTracks().forEach((track) => track.stop());
     this.context.close();
   }
 }

@@ -124,7 +124,8 @@ export class Timeline {
     const view = { from, to: from + span, x: (time) => (time - from) * this.scale };
     this.pen.clearRect(0, 0, this.width, this.height);
     for (const voice of Object.values(this.voices)) this.drawLane(voice);
-    this.drawAxis(view);
+    if (this.zero === null) this.drawHint();
+    else this.drawAxis(view);
     this.drawOverlap(view);
     for (const voice of Object.values(this.voices)) this.drawVoice(voice, view);
     this.drawWords(view);
@@ -139,7 +140,6 @@ export class Timeline {
   }
 
   drawAxis({ from, to, x }) {
-    if (this.zero === null) return;
     const bottom = 2 * LANE + GAP + ROWS * ROW + 8;
     this.pen.font = this.font;
     this.pen.textBaseline = "top";
@@ -152,6 +152,15 @@ export class Timeline {
       const text = clockText(second);
       if (at + this.pen.measureText(text).width <= this.width) this.pen.fillText(text, Math.max(0, at), bottom + 2);
     }
+  }
+
+  drawHint() {
+    this.pen.font = this.font;
+    this.pen.textBaseline = "top";
+    this.pen.fillStyle = this.colours["--soft"];
+    const top = 2 * LANE + GAP + 8;
+    this.pen.fillText("Words stand where they are heard.", 0, top);
+    this.pen.fillText("Speech at the same time is shaded.", 0, top + ROW);
   }
 
   bins({ from, to }) {
@@ -214,7 +223,9 @@ export class Timeline {
       if (time < from - 3 || time > to) continue;
       const left = x(time);
       this.pen.fillStyle = this.colours["--agent"];
+      this.pen.globalAlpha = 0.6;
       this.pen.fillRect(left, 2 * LANE + GAP, 1, 4 + row * ROW);
+      this.pen.globalAlpha = 1;
       this.pen.fillStyle = this.colours["--ink"];
       this.pen.fillText(text, left + (row ? 3 : 0), top + row * ROW);
     }
