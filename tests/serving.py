@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -41,16 +42,24 @@ class StepClock:
 
     def __init__(self) -> None:
         self._now = 100.0
+        self._until: float | None = None
 
     def now(self) -> float:
         return self._now
 
     def wait(self, until: float | None, wake: threading.Event) -> None:
-        while (until is None or self._now < until - 1e-9) and not wake.wait(0.0005):
+        self._until = math.inf if until is None else until - 1e-9
+        while self._now < self._until and not wake.wait(0.0005):
             pass
+        self._until = None
 
     def advance(self, seconds: float = PERIOD) -> None:
         self._now += seconds
+
+    async def quiet(self) -> None:
+        """Wait until whoever waits has to wait longer."""
+        while self._until is None or self._until <= self._now:
+            await asyncio.sleep(0.0005)
 
 
 def bundle(text: TextTokenizer | None = SPELLING) -> Bundle:
@@ -161,9 +170,15 @@ class Talker:
         return np.stack(self.sounds)
 
 
+def cut(line: Connection) -> None:
+    """Cut the line without a word."""
+    line.socket._writer.transport.abort()
+
+
 async def exchange(server: Running, talkers: Iterable[Talker], frames: Iterable[Samples]) -> None:
     """One frame of everybody."""
     talkers = list(talkers)
+    await server.clock.quiet()
     for talker, frame in zip(talkers, frames, strict=True):
         await talker.say(frame)
     server.clock.advance()
@@ -178,6 +193,7 @@ async def talker(server: Running, **query: str) -> AsyncIterator[Talker]:
     joining = asyncio.ensure_future(opening.__aenter__())
     while not (await asyncio.wait({joining}, timeout=0.02))[0]:
         server.clock.advance()
+        await server.clock.quiet()
     line = joining.result()
     try:
         yield Talker(line)

@@ -354,17 +354,60 @@ def test_a_number_out_of_range_is_shown(page, server):
     assert server.calls == []
 
 
-def test_a_voice_can_be_uploaded(page, server, tmp_path):
-    server.info |= {"upload": True}
-    visit(page, server)
-    soundfile.write(tmp_path / "mine.wav", np.zeros(2400), RATE)
+def upload(page: Browser, file) -> None:
+    soundfile.write(file, np.zeros(2400), RATE)
     root = page.call("DOM.getDocument")["root"]["nodeId"]
     node = page.call("DOM.querySelector", nodeId=root, selector="#upload")["nodeId"]
-    page.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "mine.wav")])
+    page.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+
+def test_a_voice_can_be_uploaded(page, server, tmp_path):
+    server.info |= {"upload": True, "auth": True}
+    visit(page, server)
+    choose(page, "token", "secret")
+    upload(page, tmp_path / "mine.wav")
     page.until("document.getElementById('voice').value === 'uploaded-1'")
     assert server.uploaded == [(tmp_path / "mine.wav").read_bytes()]
+    assert server.tokens == ["Bearer secret"]
     talk(page)
     assert server.calls[-1].query["voice_prompt"] == "uploaded-1"
+
+
+def test_a_voice_that_is_refused_is_told_why(browser, server, tmp_path):
+    server.info |= {"upload": True}
+    server.no_voice = "too long: 90 s"
+    visit(browser, server)
+    upload(browser, tmp_path / "mine.wav")
+    browser.until("document.getElementById('upload-help').textContent === 'Not taken: too long: 90 s'")
+    assert browser.js("document.getElementById('voice').value") == ""
+
+
+def test_a_server_that_loads_is_waited_for(page, server):
+    server.info |= {"ready": False, "slots": 0, "voices": []}
+    visit(page, server)
+    assert page.js(SAID) == "The server loads its model"
+    assert page.js("document.getElementById('start').disabled") is True
+    server.info |= {"ready": True, "slots": 1}
+    page.until("!document.getElementById('start').disabled")
+    assert "one place" in page.js("document.getElementById('about').textContent")
+
+
+def test_a_token_in_the_address_is_taken_and_hidden(page, server):
+    server.info["auth"] = True
+    page.call("Page.navigate", url="about:blank")
+    page.open(f"{server.url}#token=secret")
+    page.until("document.body.dataset.loaded !== undefined")
+    assert page.js("document.getElementById('token').value") == "secret"
+    assert page.js("location.href") == server.url
+
+
+def test_a_microphone_that_is_not_allowed_is_told_how_to_allow(page, server):
+    denied = {"name": "NotAllowedError", "message": ""}
+    page.js(f"navigator.mediaDevices.getUserMedia = () => Promise.reject({json.dumps(denied)})")
+    start(page)
+    page.until(f"{STATE} === 'ended'")
+    assert "allow it for this page" in page.js(SAID)
+    assert server.calls == []
 
 
 def test_nano_is_called_a_demonstration(page, server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -112,10 +113,8 @@ class TestQuery:
         st.text(max_size=12),
     ))  # fmt: skip
     def test_any_query_is_read_or_refused(self, query: dict[str, str]) -> None:
-        try:
-            ask(query, OWN)
-        except RefusedError as refused:
-            assert refused.reason
+        with contextlib.suppress(RefusedError):
+            assert ask(query, OWN).sampling.text_temperature <= 10
 
 
 def opus(frames: int) -> list[bytes]:
@@ -157,8 +156,7 @@ class TestOgg:
     def test_what_is_broken_is_refused(self, data: bytes, named: str) -> None:
         hearing, _ = self.hearing()
         with pytest.raises(SoundError, match=named):
-            hearing.read(data)
-            hearing.read(data)
+            hearing.read(data + data)
 
     @given(st.binary(max_size=200), st.integers(0, 400))
     def test_any_bytes_give_sound_or_a_reason(self, noise: bytes, at: int) -> None:

@@ -57,7 +57,7 @@ def test_talks_beside_each_other_are_each_as_if_alone() -> None:
                 for other in (0, 2):
                     opening = connect(server.url, {"seed": str(other + 1)})
                     joining = asyncio.ensure_future(opening.__aenter__())
-                    while not joining.done():
+                    while not (await asyncio.wait({joining}, timeout=0.02))[0]:
                         await exchange(server, [second], [users[1][spoken]])
                         spoken += 1
                     guest = Talker(joining.result())

@@ -8,6 +8,7 @@ async with connect("http://localhost:8998", {"seed": "3"}) as line:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ class Connection:
                     case Kind.PING:
                         return Pong(payload)
             elif message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
-                code = self.socket.close_code or 1006
+                told = message.data if message.type is aiohttp.WSMsgType.CLOSE else None
+                code = int(told or self.socket.close_code or 1006)
                 raise Ended(self._reason or "the line was lost", code)
             elif message.type is aiohttp.WSMsgType.ERROR:
                 raise Ended(self._reason or "the line was lost", 1006)
@@ -188,4 +190,5 @@ async def connect(
                 await line.wait_ready()
             yield line
         finally:
-            await socket.close(code=Close.NORMAL)
+            with contextlib.suppress(ConnectionError):
+                await socket.close(code=Close.NORMAL)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from enum import Enum
 
 from aiohttp import WSMsgType, web
 
@@ -29,6 +30,14 @@ SENDING = 10.0
 BREACHES = {1002: "not a WebSocket message", 1007: "text that is not UTF-8", 1009: "the message is too long"}
 
 log = logging.getLogger("duologue.serve")
+
+
+class Way(Enum):
+    """How a connection ends."""
+
+    GOODBYE = "the client closed it"
+    LOST = "it broke"
+    OURS = "we close it"
 
 
 class Socket(web.WebSocketResponse):
@@ -106,42 +115,51 @@ async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
         voice = None if asked.voice is None else await service.shelf.get(asked.voice)
         session = service.sessions.open(asked, voice, link)
     sending = asyncio.create_task(_send(socket, link))
-    way = "ours"
+    receiving = asyncio.create_task(_receive(socket, service, session, link))
     try:
-        way = await _receive(socket, service, session, link)
+        await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
+    finally:  # also where the handler is cancelled, as aiohttp can when a connection is lost
+        way = Way.LOST
+        if receiving.done():
+            way = _judge(receiving, service, session)
+        elif sending.done() and sending.result() is not None:
+            way = Way.OURS
+        receiving.cancel()
+        if way is not Way.OURS:
+            sending.cancel()
+            service.sessions.lose(session, link, clean=way is Way.GOODBYE)
+        await asyncio.gather(receiving, sending, return_exceptions=True)
+    if way is Way.OURS and (end := sending.result()) is not None:
+        await socket.refuse(end.reason, end.code)
+
+
+def _judge(receiving: asyncio.Task[Way], service: Service, session: Session) -> Way:
+    """How a connection ended; where it was by what the client sent, its session is ended."""
+    try:
+        return receiving.result()
     except SoundError as error:
+        service.metrics.refused.labels("sound").inc()
         service.sessions.end(session, f"sound: {error}", Close.POLICY, why="sound")
-    except RefusedError as refusal:
-        service.metrics.refused.labels(refusal.kind).inc()
-        service.sessions.end(session, refusal.reason, refusal.code, why=refusal.kind)
+    except RefusedError as refused:
+        service.metrics.refused.labels(refused.kind).inc()
+        service.sessions.end(session, refused.reason, refused.code, why=refused.kind)
     except Exception:
         log.exception("a connection failed")
         service.sessions.end(session, "this conversation failed; try again", Close.INTERNAL, why="failed")
-    finally:
-        service.sessions.lose(session, link, clean=way == "goodbye")
-        if way != "ours":  # else the reason is on its way, and the client's answer to it
-            sending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sending
+    return Way.OURS
 
 
-async def _receive(socket: Socket, service: Service, session: Session, link: Link) -> str:
-    """Read until the connection ends: by the client ("goodbye"), by us ("ours"), or "lost".
-
-    Raises:
-        RefusedError, SoundError: the client has to be sent away.
-    """
+async def _receive(socket: Socket, service: Service, session: Session, link: Link) -> Way:
+    """Read until the client says goodbye or is lost. Errors: RefusedError, SoundError: send it away."""
     ear, ignored = session.line.ear, service.metrics.ignored
     hearing = Hearing(link.format, service.clock.now, ear.lose)
     pace = Pace(service.clock.now)
     while True:
         message = await socket.receive()
         if message.type is WSMsgType.CLOSE:
-            return "goodbye"
-        if message.type is WSMsgType.CLOSING:
-            return "ours"
-        if message.type in (WSMsgType.CLOSED, WSMsgType.ERROR):
-            return "lost"
+            return Way.GOODBYE
+        if message.type in (WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+            return Way.LOST
         pace.count()
         if message.type is not WSMsgType.BINARY:
             raise RefusedError("a text message: every message must be binary", kind="text")
@@ -161,23 +179,20 @@ async def _receive(socket: Socket, service: Service, session: Session, link: Lin
             ignored.labels(str(kind) if kind < 10 else "other").inc()
 
 
-async def _send(socket: Socket, link: Link) -> None:
-    """Write what the link holds, until it ends or the connection does."""
+async def _send(socket: Socket, link: Link) -> End | None:
+    """Write what the link holds until it ends, which is left to the caller; None if the connection is lost."""
     out = writer(link.format)
     try:
         while True:
             item = await link.next()
             if isinstance(item, End):
-                await socket.refuse(item.reason, item.code)
-                return
+                return item
             data = item if isinstance(item, bytes) else _sound(out.write(item[0]))
             if data:
                 async with asyncio.timeout(SENDING):
                     await socket.send_bytes(data)
-    except (ConnectionError, RuntimeError):
-        return  # the reading side sees it too
-    except TimeoutError:
-        await socket.close(code=Close.POLICY, message=b"the client does not read what it is sent", drain=False)
+    except (ConnectionError, RuntimeError, TimeoutError):
+        return None
 
 
 def _sound(data: bytes) -> bytes:
