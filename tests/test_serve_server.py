@@ -268,9 +268,12 @@ def recording(seconds: float, rate: int = 16000, format: str = "WAV") -> bytes:
     return out.getvalue()
 
 
+LARGE = bytes((10 << 20) + 1)
+
+
 async def upload(server: Running, data: bytes, name: str = "file", **options: Any) -> tuple[int, dict[str, str]]:
     form = aiohttp.FormData()
-    form.add_field(name, data, filename="../../evil.pt")
+    form.add_field(name, io.BytesIO(data), filename="../../evil.pt")
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{server.url}/api/voices", data=form, **options) as answer,
@@ -321,9 +324,10 @@ class TestVoices:
             (recording(31.0), "the upload lasts longer than 30 s"),
             (recording(0.5, format="AIFF"), "the upload is AIFF"),
             (recording(0.1), "voice: is shorter than 0.4 s"),
-            (recording(1.0, rate=4000), "1 channels at 4000 Hz"),
-            (bytes((10 << 20) + 1), "the upload is larger than 10 MB"),
+            (recording(1.0, rate=4000), "the upload has 1 channels at 4000 Hz"),
+            (LARGE, "the upload is larger than 10 MB"),
         ],
+        ids=["text", "empty", "long", "aiff", "short", "slow", "large"],
     )
     def test_what_is_no_voice_is_refused(self, data: bytes, error: str) -> None:
         async def test() -> None:

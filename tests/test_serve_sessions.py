@@ -79,18 +79,17 @@ class TestQueue:
 
     def test_sound_of_those_who_wait_is_not_heard(self) -> None:
         async def test() -> None:
-            async with running(slots=1) as server:
-                async with talker(server) as one, connect(server.url, wait=False) as b:
-                    two = Talker(b)
-                    await two.meta("queued")
-                    await two.say(noise(1, 1)[0])
-                    await one.line.socket.close()
-                    while server.service.sessions.waiting:
-                        await asyncio.sleep(0)
-                    server.clock.advance()
-                    await two.meta("ready")
-                    (session,) = server.service.sessions._seated.values()
-                    assert session.line.ear.counts().buffered == 0
+            async with running(slots=1) as server, talker(server) as one, connect(server.url, wait=False) as b:
+                two = Talker(b)
+                await two.meta("queued")
+                await two.say(noise(1, 1)[0])
+                await one.line.socket.close()
+                while server.service.sessions.waiting:
+                    await asyncio.sleep(0)
+                server.clock.advance()
+                await two.meta("ready")
+                (session,) = server.service.sessions._seated.values()
+                assert session.line.ear.counts().buffered == 0
 
         run(test())
 
@@ -160,12 +159,14 @@ class TestReturning:
 
     def test_a_second_connection_takes_the_session_over(self) -> None:
         async def test() -> None:
-            async with running() as server, talker(server) as one:
-                async with connect(server.url, {"resume": one.line.ready["resume"]}) as line:
-                    assert line.ready["session"] == one.line.ready["session"]
-                    assert "taken up over another connection" in (await ended(one)).reason
-                    two = Talker(line)
-                    await exchange(server, [two], [noise(1, 1)[0]])
+            async with (
+                running() as server,
+                talker(server) as one,
+                connect(server.url, {"resume": one.line.ready["resume"]}) as line,
+            ):
+                assert line.ready["session"] == one.line.ready["session"]
+                assert "taken up over another connection" in (await ended(one)).reason
+                await exchange(server, [Talker(line)], [noise(1, 1)[0]])
 
         run(test())
 

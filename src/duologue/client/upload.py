@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import aiohttp
@@ -21,7 +22,7 @@ async def upload(url: str, path: Path, token: str | None = None) -> str:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", place=path) from None
     form = aiohttp.FormData()
-    form.add_field("file", data, filename=path.name)
+    form.add_field("file", io.BytesIO(data), filename=path.name)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         async with (

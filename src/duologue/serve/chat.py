@@ -46,11 +46,13 @@ class Socket(web.WebSocketResponse):
     def __init__(self) -> None:
         super().__init__(max_msg_size=MOST_BYTES, heartbeat=HEARTBEAT, timeout=2.0, compress=False)
         self._told = False
+        self.breached = False
+        """Whether the client broke the protocol, and was told."""
 
     async def close(self, *, code: int = Close.NORMAL, message: bytes = b"", drain: bool = True) -> bool:
         """Close, after a reason if nobody gave one."""
         if code in BREACHES and not self._told and not self.closed:
-            self._told = True
+            self._told = self.breached = True
             with contextlib.suppress(ConnectionError, RuntimeError):
                 await self.send_bytes(build_text(Kind.ERROR, BREACHES[code]))
         return await super().close(code=code, message=message, drain=drain)
@@ -127,7 +129,7 @@ async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
         receiving.cancel()
         if way is not Way.OURS:
             sending.cancel()
-            service.sessions.lose(session, link, clean=way is Way.GOODBYE)
+            service.sessions.lose(session, link, clean=way is Way.GOODBYE or socket.breached)
         await asyncio.gather(receiving, sending, return_exceptions=True)
     if way is Way.OURS and (end := sending.result()) is not None:
         await socket.refuse(end.reason, end.code)
