@@ -60,6 +60,10 @@ class PageServer:
         """Whether sessions are taken up."""
         self.stats = {"late_ms": 2, "buffered_ms": 0, "dropped_ms": 0, "starved_ms": 0}
         self.uploaded: list[bytes] = []
+        self.tokens: list[str | None] = []
+        """Those that came with voices."""
+        self.no_voice = ""
+        """Why voices are refused."""
         self.calls: list[Call] = []
         self.sockets: set[web.WebSocketResponse] = set()
         self.loop = asyncio.new_event_loop()
@@ -115,6 +119,9 @@ class PageServer:
         return web.json_response(self.info)
 
     async def take_voice(self, request: web.Request) -> web.Response:
+        if self.no_voice:
+            return web.json_response({"error": self.no_voice}, status=400)
+        self.tokens.append(request.headers.get("Authorization"))
         part = await (await request.multipart()).next()
         self.uploaded.append(await part.read())
         return web.json_response({"voice": "uploaded-1"})

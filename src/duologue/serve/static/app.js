@@ -158,6 +158,9 @@ document.addEventListener("keydown", (event) => {
 
 addEventListener("pagehide", () => running() && end());
 
+const LOOK_AGAIN = 1000; // ms between two looks at a server that is not ready
+
+/** Ask what the server offers, until it is ready. */
 async function readInfo() {
   try {
     const answer = await fetch(new URL("api/info", base));
@@ -166,8 +169,12 @@ async function readInfo() {
     settings.offer(info);
     const model = info.model.split("/").at(-1); // a folder's name, or that on the hub without its owner
     get("demonstration").hidden = !/\bnano\b/.test(model);
-    get("about").textContent = `${model}, ${info.slots === 1 ? "one place" : `${info.slots} places`}. Talk: it listens while it speaks.`;
-    get("state-text").textContent = "Your microphone is used once you start";
+    const places = info.slots === 1 ? "one place" : `${info.slots} places`;
+    get("about").textContent = `${model}${info.slots ? `, ${places}` : ""}. Talk: it listens while it speaks.`;
+    const ready = info.ready !== false;
+    get("start").disabled = !ready;
+    get("state-text").textContent = ready ? "Your microphone is used once you start" : "The server loads its model";
+    if (!ready) setTimeout(readInfo, LOOK_AGAIN);
   } catch (error) {
     get("state-text").textContent = `The server does not answer (${error.message}): reload this page`;
     document.body.toggleAttribute("data-failed", true);

@@ -2,12 +2,12 @@
 
 const NUMBERS = [
   // name of the parameter, label, least, most, step
-  ["text_temperature", "Words: temperature", 0, 2, "any"],
-  ["text_topk", "Words: top-k", 0, 100000, 1],
-  ["audio_temperature", "Voice: temperature", 0, 2, "any"],
-  ["audio_topk", "Voice: top-k", 0, 100000, 1],
-  ["pad_temperature", "Whether to speak: temperature", 0, 2, "any"],
-  ["padding_bonus", "Speaks less (+) or more (−)", -20, 20, "any"],
+  ["text_temperature", "Words: temperature", 0, 10, "any"],
+  ["text_topk", "Words: top-k", 0, 1000000, 1],
+  ["audio_temperature", "Voice: temperature", 0, 10, "any"],
+  ["audio_topk", "Voice: top-k", 0, 1000000, 1],
+  ["pad_temperature", "Whether to speak: temperature", 0, 10, "any"],
+  ["padding_bonus", "Speaks less (+) or more (−)", -100, 100, "any"],
   ["text_seed", "Seed of words", 0, 2 ** 31 - 1, 1],
   ["audio_seed", "Seed of the voice", 0, 2 ** 31 - 1, 1],
 ];
@@ -35,7 +35,8 @@ export class Settings {
     get("token-field").hidden = !info.auth;
     get("token").required = info.auth;
     get("consent-field").hidden = !info.record;
-    get("prompt-field").hidden = get("voice-field").hidden = !info.prompts;
+    get("prompt-field").hidden = !info.prompts;
+    get("voice-field").hidden = !info.voices.length && !info.upload;
     get("upload-field").hidden = !info.upload;
     const most = info.limits?.text_prompt;
     if (most) get("prompt").maxLength = most;
@@ -60,7 +61,7 @@ export class Settings {
     return {
       ...Object.fromEntries(chosen),
       text_prompt: info?.prompts ? get("prompt").value.trim() : "",
-      voice_prompt: info?.prompts ? get("voice").value : "",
+      voice_prompt: get("voice").value,
       token: info?.auth ? get("token").value : "",
       record: info?.record && get("consent").checked ? 1 : "",
     };
