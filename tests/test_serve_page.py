@@ -118,8 +118,8 @@ def test_silence_that_stood_in_for_the_user_moves_his_sound_on(page, server):
     assert "90 ms late" in page.js("document.getElementById('meter').textContent")
     page.until("document.getElementById('verdict').textContent.includes('the server cannot keep up')")
     gap = page.js(
-        f"(() => {{ const ends = {TALK}.recording.user; return Math.max(...ends.slice(1).map((piece, index) =>"
-        " piece.at - ends[index].at - ends[index].samples.length)); })()"
+        f"(() => {{ const {{ blocks }} = {TALK}.recording.user; return Math.max(...blocks.slice(1).map("
+        " (block, index) => block.at - blocks[index].at - blocks[index].length)); })()"
     )
     assert gap == pytest.approx(0.4 * RATE, abs=1)
 

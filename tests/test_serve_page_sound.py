@@ -302,6 +302,21 @@ def test_sound_lies_in_the_file_where_it_was_heard(page):
     assert rate == RATE
 
 
+def test_long_sound_in_small_pieces_is_kept_whole(page):
+    code = (
+        "(async () => { const r = new recording.Recording(); for (let n = 0; n < 25 * 50; n++)"
+        " r.add('user', n * 0.02, new Float32Array(480).fill((n % 100) / 128));"
+        " r.add('user', 26, new Float32Array(600000).fill(0.5));"
+        " return new Uint8Array(await new Blob([r.wav(), JSON.stringify(r.user.blocks.length)]).arrayBuffer()); })()"
+    )
+    data = got(page, code)
+    sound, _ = soundfile.read(io.BytesIO(data[:-1]), always_2d=True)
+    np.testing.assert_array_equal(sound[: 25 * RATE, 1], np.repeat(np.arange(1250) % 100 / 128, 480))
+    assert not sound[25 * RATE : 26 * RATE].any()
+    assert (sound[26 * RATE :, 1] == 0.5).all()
+    assert data[-1:] == b"6"
+
+
 def test_pieces_become_words_with_times(page):
     code = (
         "(async () => { const r = new recording.Recording(); [[' hel', 1], ['lo', 1.08], [' you', 1.5]].forEach((p) =>"
@@ -315,6 +330,6 @@ def test_pieces_become_words_with_times(page):
 def test_more_than_an_hour_is_not_kept(page):
     code = (
         "(() => { const r = new recording.Recording(); r.add('user', 3599, new Float32Array(10));"
-        " r.add('user', 3600, new Float32Array(10)); return [r.user.length, r.full]; })()"
+        " r.add('user', 3600, new Float32Array(10)); return [r.user.blocks.length, r.full]; })()"
     )
     assert page.js(code) == [1, True]

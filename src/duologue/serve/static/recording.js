@@ -3,11 +3,32 @@
 import { RATE, toInt16 } from "./protocol.js";
 
 const MOST = 3600; // seconds that are kept
+const BLOCK = 10 * RATE; // samples of one piece of memory
+
+/** One side: blocks of sound, each from a sample of the clock on. */
+class Track {
+  constructor() {
+    this.blocks = []; // {at, samples: Int16Array, length: samples that are filled}
+  }
+
+  add(at, samples) {
+    for (let done = 0; done < samples.length; ) {
+      const last = this.blocks.at(-1);
+      const fits = last && last.at + last.length === at + done && last.length < BLOCK;
+      const block = fits ? last : { at: at + done, samples: new Int16Array(BLOCK), length: 0 };
+      if (!fits) this.blocks.push(block);
+      const part = samples.subarray(done, done + BLOCK - block.length);
+      block.samples.set(part, block.length);
+      block.length += part.length;
+      done += part.length;
+    }
+  }
+}
 
 export class Recording {
   constructor() {
-    this.agent = []; // {at: sample on the clock, samples: Int16Array}
-    this.user = [];
+    this.agent = new Track();
+    this.user = new Track();
     this.words = []; // {word, start}
     this.sessions = []; // {id, from}
     this.end = 0; // seconds
@@ -17,7 +38,7 @@ export class Recording {
   add(side, at, samples) {
     if (at + samples.length / RATE > MOST) this.full = true;
     else {
-      this[side].push({ at: Math.round(at * RATE), samples: toInt16(samples) });
+      this[side].add(Math.round(at * RATE), toInt16(samples));
       this.end = Math.max(this.end, at + samples.length / RATE);
     }
   }
@@ -30,7 +51,7 @@ export class Recording {
   }
 
   get empty() {
-    return !this.agent.length && !this.user.length;
+    return !this.agent.blocks.length && !this.user.blocks.length;
   }
 
   /** A WAV file: left the agent, right the user, 16 bit. */
@@ -50,9 +71,9 @@ export class Recording {
     file.setUint16(34, 16, true);
     text(36, "data");
     file.setUint32(40, 4 * count, true);
-    [this.agent, this.user].forEach((chunks, channel) => {
-      for (const { at, samples } of chunks) {
-        for (let index = 0; index < samples.length; index++) {
+    [this.agent, this.user].forEach(({ blocks }, channel) => {
+      for (const { at, samples, length } of blocks) {
+        for (let index = 0; index < length; index++) {
           const place = at + index;
           if (place >= 0 && place < count) file.setInt16(44 + 4 * place + 2 * channel, samples[index], true);
         }
