@@ -41,11 +41,15 @@ class Ear:
         frame: samples of a frame.
         limit: the most that may wait, in samples, at least one frame.
         now: the time.
+        full: called when the first whole frame is there, since the beginning or `clear`.
     """
 
-    def __init__(self, frame: int, limit: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self, frame: int, limit: int, now: Callable[[], float], full: Callable[[], None] = lambda: None
+    ) -> None:
         self._frame, self._limit, self._now = frame, max(limit, frame), now
         self._full: float | None = None
+        self._when_full = full
         self._lock = threading.Lock()
         self._parts: deque[Samples] = deque()
         self._held = 0
@@ -61,6 +65,7 @@ class Ear:
             self._held += len(sound)
             if self._full is None and self._held >= self._frame:
                 self._full = self._now()
+                self._when_full()
             if self._held > self._limit:
                 self._drop(self._held - self._limit)
 

@@ -102,6 +102,10 @@ class Scheduler:
         """Let it go on."""
         self._send(Command("resume", line))
 
+    def poke(self) -> None:
+        """Some ear has its first frame."""
+        self._wake.set()
+
     def start(self, threads: int | None = None) -> None:
         """Begin the loop in a thread of its own, with so many threads in each matrix product."""
         self._thread = threading.Thread(target=self._run, args=(threads,), name="duologue-step", daemon=True)
@@ -162,7 +166,30 @@ class Scheduler:
             self.tick(due)
             due = self.following(due)
             self.spare(due)
+            due = self._rest(due)
+
+    def _rest(self, due: float) -> float:
+        """Sleep until the next tick; when it is due.
+
+        While nobody talks the beat is nobody's: the first sound sets it, so that its talk waits no longer than it must.
+        """
+        if any(line.phase is Phase.TALKING for line in self._lines.values()):
             self._clock.wait(due, self._stop)
+            return due
+        self._wake.clear()
+        first = self._first_sound()
+        if first is None and not self._commands and not self._stop.is_set():
+            self._clock.wait(due, self._wake)
+            first = self._first_sound()
+        if first is not None:
+            due = max(first + MARGIN, self._clock.now())
+            self._clock.wait(due, self._stop)
+        return min(due, self._clock.now())
+
+    def _first_sound(self) -> float | None:
+        """When the first frame came of those who wait to talk."""
+        waiting = [line.ear.full_since for line in self._lines.values() if line.phase is Phase.WAITING]
+        return min((at for at in waiting if at is not None), default=None)
 
     def following(self, due: float) -> float:
         """When the next tick is due."""
@@ -272,7 +299,7 @@ class Scheduler:
 
     def _begins(self, line: Line, now: float) -> bool:
         arrived = line.ear.full_since
-        return (arrived is not None and now - arrived >= MARGIN) or now - line.since >= PATIENCE
+        return (arrived is not None and now - arrived >= MARGIN - 0.001) or now - line.since >= PATIENCE
 
     def _step(self, given: dict[int, np.ndarray | None], due: float) -> None:
         sound = np.zeros((self.slots, self.frame), np.float32)

@@ -52,6 +52,7 @@ class Steps(Protocol):
     def leave(self, line: Line) -> None: ...
     def pause(self, line: Line) -> None: ...
     def resume(self, line: Line) -> None: ...
+    def poke(self) -> None: ...
 
 
 class Sessions:
@@ -105,7 +106,7 @@ class Sessions:
         if not self._free and len(self._waiting) >= self.limits.queue:
             reason = f"all {self._steps.slots} places are taken, and {len(self._waiting)} wait; try again later"
             raise RefusedError(reason, Close.TRY_LATER, kind="full")
-        ear = Ear(self._steps.frame, round(self.limits.buffer * RATE), self._now)
+        ear = Ear(self._steps.frame, round(self.limits.buffer * RATE), self._now, self._steps.poke)
         session = Session(asked, voice, ear, link, self._text, self._delay, self._now())
         self._empty.clear()
         self._waiting.append(session)
