@@ -78,7 +78,7 @@ class Browser:
         finally:
             self.session = session
 
-    def receive(self, patience: float = 30) -> dict:
+    def receive(self, patience: float = 90) -> dict:
         end = time.monotonic() + patience
         while b"\0" not in self.received:
             ready, _, _ = select.select([self.from_browser], [], [], max(0, end - time.monotonic()))
