@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,11 @@ def serve(*options: str) -> Iterator[Server]:
             yield Server(process, line.split()[-1])
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER=1 it tells where it hangs
+                raise SystemExit("the server did not end when told") from None
     if process.returncode:
         raise SystemExit(f"the server ended with {process.returncode}")
 
@@ -277,6 +282,8 @@ def soak(minutes: float, model: str, slots: int) -> dict[str, object]:
                     while True:
                         await asyncio.sleep(5)
                         trace.append((time.monotonic() - begun, server.status("VmRSS") / 1024))
+                        told = f"{trace[-1][0]:.0f} s: {trace[-1][1]:.0f} MB, {clients.ends.total()} talks"
+                        print(told, file=sys.stderr, flush=True)
 
                 watching = asyncio.create_task(watch())
                 await asyncio.gather(*(clients.client(n) for n in range(CLIENTS)))

@@ -145,7 +145,7 @@ class Talker:
             assert event is not None
 
     async def next(self) -> Event | None:
-        event = await asyncio.wait_for(self.line.receive(), 10)
+        event = await asyncio.wait_for(self.line.receive(), 60)
         if isinstance(event, Sound):
             self.sounds.append(event.samples)
         elif event is not None:

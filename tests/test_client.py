@@ -150,7 +150,7 @@ def test_a_server_that_ends_a_talk_leaves_what_was_said() -> None:
                 async with connect(server.url, {"resume": "x"}):
                     pass
 
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 class Devices(types.ModuleType):
@@ -217,6 +217,6 @@ def test_moshi_s_client_talks_unchanged(moshi_client: Any, query: dict[str, str]
                 await running_client
                 return heard
 
-    heard = asyncio.run(asyncio.wait_for(test(), 30))
+    heard = asyncio.run(asyncio.wait_for(test(), 60))
     assert np.abs(np.stack(heard)[3:]).max() > 0.01
     assert " w" in printed.getvalue()

@@ -65,7 +65,7 @@ def test_it_says_where_it_is_and_ends_with_0_when_told(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"{url}/api/info", timeout=10) as answer:
             assert json.load(answer)["slots"] == 2
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         assert "stopping" in out
 

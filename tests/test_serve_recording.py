@@ -31,7 +31,7 @@ def test_a_talk_is_written_with_both_sides_and_words(tmp_path: Path) -> None:
                 await exchange(server, [quiet], [user[0]])
             return str(one.line.ready["session"])
 
-    name = asyncio.run(asyncio.wait_for(test(), 20))
+    name = asyncio.run(asyncio.wait_for(test(), 60))
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.flac", f"{name}.json"]
     audio = read_audio(tmp_path / f"{name}.flac")
     assert audio.rate == 24000
@@ -56,5 +56,5 @@ def test_nothing_is_recorded_where_the_server_does_not(tmp_path: Path) -> None:
             assert one.line.ready["settings"]["record"] is False
             await exchange(server, [one], [noise(1, 1)[0]])
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 60))
     assert not list(tmp_path.iterdir())

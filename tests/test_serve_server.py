@@ -27,7 +27,7 @@ from test_serve_talks import assert_same
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 30))
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 async def refusal(server: Running, headers: dict[str, str] | None = None, **query: str) -> tuple[str, int]:

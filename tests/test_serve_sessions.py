@@ -19,7 +19,7 @@ from serving import PERIOD, Talker, alone, bundle, cut, exchange, noise, running
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 async def ended(line: Talker) -> Ended:

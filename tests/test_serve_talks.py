@@ -18,7 +18,7 @@ SAMPLING = replace(Sampling(), text_seed=5, audio_seed=5)
 
 
 def run(test: object) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test, 60))  # type: ignore[arg-type]
 
 
 def assert_same(heard: np.ndarray, expected: np.ndarray) -> None:

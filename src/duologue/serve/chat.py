@@ -87,6 +87,9 @@ async def chat(request: web.Request) -> web.StreamResponse:
         await socket.refuse(refusal.reason, refusal.code)
     except ConnectionError:
         pass
+    except Exception:
+        log.exception("a client could not be taken in")
+        await socket.refuse("the server failed; try again", Close.INTERNAL)
     return socket
 
 

@@ -73,7 +73,7 @@ class Scheduler:
         self.slots, self.frame = duplex.slots, duplex.codec.frame_size
         self.period = self.frame / duplex.codec.sample_rate
         self._state = duplex.initial_state(sampling)
-        self._fresh = self._state.clone()
+        self._fresh = duplex.codec.initial_state(1)
         self._desk = PromptDesk(prompter, duplex.engine, self._state.engine, piece)
         self._commands: deque[Command] = deque()
         self._wake = threading.Event()
@@ -133,8 +133,7 @@ class Scheduler:
             self._duplex.step(self._state, silence, active).sound.cpu()
             took = self._clock.now() - begun
         self._desk.warm(self._clock.now)
-        self._state = self._fresh.clone()
-        self._steady()
+        self._clear()
         return took
 
     def _send(self, command: Command) -> None:
@@ -241,9 +240,7 @@ class Scheduler:
             self._steady()
             if line.memory is not None:
                 duplex.engine.put(state.engine, line.slot, line.memory)
-            for now, fresh in ((state.ears, self._fresh.ears), (state.mouth, self._fresh.mouth)):
-                for name, memory in now.items():
-                    memory[line.slot] = fresh[name][line.slot]
+            self._begin_sound(line.slot)
         except Exception as error:
             self._fail(line, error)
             return
@@ -255,6 +252,19 @@ class Scheduler:
             line.phase = Phase.WAITING
         line.since = self._clock.now()
         self._reports.append(Ready(line, frames))
+
+    def _begin_sound(self, slot: int) -> None:
+        """Begin both streams of the codec anew, in place: captured frames (CUDA graphs) know where the state lies."""
+        for memories in (self._state.ears, self._state.mouth):
+            for name, memory in memories.items():
+                memory[slot] = self._fresh[name][0]
+
+    def _clear(self) -> None:
+        """Forget all talks, in place."""
+        for slot in range(self.slots):
+            self._duplex.engine.reset(self._state.engine, slot, self._sampling)
+            self._begin_sound(slot)
+        self._steady()
 
     def _obey(self, now: float) -> None:
         while self._commands:
@@ -323,13 +333,12 @@ class Scheduler:
             line.calls += 1
 
     def _broke(self) -> None:
-        """The engine failed: nobody's state can be trusted, so all are ended and it begins anew."""
+        """The engine failed: nobody's state can be trusted, so all are ended and begin anew."""
         log.exception("a frame failed; all conversations end")
         self._failures += 1
         self._metrics.failures.inc()
         self._give_up()
-        self._state = self._fresh.clone()
-        self._steady()
+        self._clear()
 
     def _give_up(self) -> None:
         """End everybody."""
