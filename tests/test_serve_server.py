@@ -202,6 +202,7 @@ class TestWhatIsRefused:
             ("pcm", bytes(5 * MESSAGE_BYTES), "the message is too long", 1009),
             ("pcm", "hello", "a text message: every message must be binary", 1008),
         ],
+        ids=["odd", "garbage", "ogg", "long", "too long", "words"],
     )
     def test_a_message_that_cannot_be_ends_its_talk_alone(
         self, format: str, message: bytes | str, reason: str, code: int
@@ -259,6 +260,28 @@ class TestWhatIsRefused:
                 assert (stats["dropped_ms"], stats["starved_ms"]) == (15 * 80, 7 * 80)
 
         run(test())
+
+
+def test_a_fault_in_sending_ends_its_talk_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def write(self, samples: object) -> bytes:
+            raise RuntimeError("secret detail")
+
+    async def test() -> None:
+        async with running() as server, talker(server) as good:
+            monkeypatch.setattr("duologue.serve.chat.writer", lambda _: Broken())
+            async with talker(server) as bad:
+                await server.clock.quiet()
+                for one in (good, bad):
+                    await one.say(noise(1, 1)[0])
+                server.clock.advance()
+                end = await ended(bad)
+                assert (end.reason, end.code) == ("this conversation failed; try again", 1011)
+                await good.hear()
+                await exchange(server, [good], [noise(1, 1)[0]])
+            assert server.service.sessions.free == 1
+
+    run(test())
 
 
 def recording(seconds: float, rate: int = 16000, format: str = "WAV") -> bytes:

@@ -165,6 +165,7 @@ class TestReturning:
                 connect(server.url, {"resume": one.line.ready["resume"]}) as line,
             ):
                 assert line.ready["session"] == one.line.ready["session"]
+                await one.line.send(build(Kind.SOUND, b"odd"))  # no longer the session's, and cannot end it
                 assert "taken up over another connection" in (await ended(one)).reason
                 await exchange(server, [Talker(line)], [noise(1, 1)[0]])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, Protocol
 
 import numpy as np
@@ -66,13 +68,20 @@ class OpusReader:
 
     def read(self, data: bytes) -> Samples:
         """See `Reader`."""
-        try:
+        with _faults():
             found: Samples = self._stream.append_bytes(data)
-        except BaseException as error:  # a fault in sphn's Rust is no Exception
-            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-                raise
-            raise SoundError(f"not Ogg Opus: {error}") from None
         return found
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Turn what sphn raises, faults in its Rust among it (which are no `Exception`), into SoundError."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
+            raise
+        raise SoundError(f"not Ogg Opus: {error}") from None
 
 
 class OpusWriter:
@@ -85,7 +94,8 @@ class OpusWriter:
 
     def write(self, samples: Samples) -> bytes:
         """See `Writer`."""
-        data: bytes = self._stream.append_pcm(np.ascontiguousarray(samples, np.float32))
+        with _faults():
+            data: bytes = self._stream.append_pcm(np.ascontiguousarray(samples, np.float32))
         return data
 
 

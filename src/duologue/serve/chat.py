@@ -126,11 +126,13 @@ async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
     finally:  # also where the handler is cancelled, as aiohttp can when a connection is lost
         way = Way.LOST
         if receiving.done():
-            way = _judge(receiving, service, session)
+            way = _judge(receiving, service, session, link)
         elif sending.done() and sending.result() is not None:
             way = Way.OURS
         receiving.cancel()
-        if way is not Way.OURS:
+        if way is Way.OURS:
+            _fail(service, session, link)  # unless it has ended already
+        else:
             sending.cancel()
             service.sessions.lose(session, link, clean=way is Way.GOODBYE or socket.breached)
         await asyncio.gather(receiving, sending, return_exceptions=True)
@@ -138,20 +140,28 @@ async def _talk(socket: Socket, service: Service, asked: Asked) -> None:
         await socket.refuse(end.reason, end.code)
 
 
-def _judge(receiving: asyncio.Task[Way], service: Service, session: Session) -> Way:
+def _judge(receiving: asyncio.Task[Way], service: Service, session: Session, link: Link) -> Way:
     """How a connection ended; where it was by what the client sent, its session is ended."""
     try:
         return receiving.result()
     except SoundError as error:
-        service.metrics.refused.labels("sound").inc()
-        service.sessions.end(session, f"sound: {error}", Close.POLICY, why="sound")
-    except RefusedError as refused:
-        service.metrics.refused.labels(refused.kind).inc()
-        service.sessions.end(session, refused.reason, refused.code, why=refused.kind)
+        refused = RefusedError(f"sound: {error}", kind="sound")
+    except RefusedError as error:
+        refused = error
     except Exception:
         log.exception("a connection failed")
-        service.sessions.end(session, "this conversation failed; try again", Close.INTERNAL, why="failed")
+        _fail(service, session, link)
+        return Way.OURS
+    service.metrics.refused.labels(refused.kind).inc()
+    if session.link is link:
+        service.sessions.end(session, refused.reason, refused.code, why=refused.kind)
     return Way.OURS
+
+
+def _fail(service: Service, session: Session, link: Link) -> None:
+    """End a session by a fault of ours, unless it goes on over another connection."""
+    if session.link is link:
+        service.sessions.end(session, "this conversation failed; try again", Close.INTERNAL, why="failed")
 
 
 async def _receive(socket: Socket, service: Service, session: Session, link: Link) -> Way:
@@ -196,8 +206,16 @@ async def _send(socket: Socket, link: Link) -> End | None:
             if data:
                 async with asyncio.timeout(SENDING):
                     await socket.send_bytes(data)
-    except (ConnectionError, RuntimeError, TimeoutError):
+    except (ConnectionError, TimeoutError):
         return None
+    except RuntimeError as error:
+        if socket.closed:
+            return None
+        problem: Exception = error
+    except Exception as error:
+        problem = error
+    log.error("sending failed", exc_info=problem)
+    return End("this conversation failed; try again", Close.INTERNAL)
 
 
 def _sound(data: bytes) -> bytes:
