@@ -15,11 +15,10 @@ from duologue.engine.bundle import Bundle
 from duologue.engine.duplex import Duplex
 from duologue.engine.prompts import Prompter, tones
 from duologue.engine.sampling import Sampling
-from duologue.serve.ear import WATCHED, Ear
+from duologue.serve.ear import Ear
 from duologue.serve.line import Failed, Line, Phase, Ready, Report, Spoken
 from duologue.serve.metrics import Metrics
 from duologue.serve.scheduler import CATCH_UP, FAILURES, PATIENCE, Scheduler
-from duologue.serve.steady import steady
 from serving import FRAME, PERIOD, bundle, noise
 
 
@@ -74,62 +73,6 @@ class Loop:
 
 def kinds(reports: list[Report]) -> list[tuple[type, Line]]:
     return [(type(r), r.line) for r in reports]
-
-
-class TestEar:
-    @pytest.fixture
-    def ear(self) -> Ear:
-        return Ear(10, 50, lambda: 0.0)
-
-    def test_what_is_put_in_comes_out_in_frames(self, ear: Ear) -> None:
-        for part in np.split(np.arange(40, dtype=np.float32), [3, 17, 18, 33]):
-            ear.put(part)
-        assert [int(ear.take()[0]) for _ in range(4)] == [0, 10, 20, 30]  # type: ignore[index]
-        assert ear.take() is None
-
-    def test_too_much_drops_the_oldest(self, ear: Ear) -> None:
-        ear.put(np.arange(73, dtype=np.float32))
-        found = ear.take()
-        assert found is not None
-        assert found[0] == 23
-        assert (ear.counts().dropped, ear.counts().starved, ear.counts().buffered) == (23, 0, 40)
-
-    def test_too_little_is_counted_and_stays(self, ear: Ear) -> None:
-        ear.put(np.ones(9, np.float32))
-        assert ear.take() is None
-        assert (ear.counts().starved, ear.counts().buffered) == (10, 9)
-        ear.put(np.ones(1, np.float32))
-        assert ear.take() is not None
-
-    def test_what_a_stall_left_over_is_given_up_after_two_seconds(self, ear: Ear) -> None:
-        ear.take()
-        ear.put(np.zeros(40, np.float32))  # a stall, and what it held up at once
-        levels = []
-        for _ in range(3 * WATCHED):
-            ear.take()
-            levels.append(ear.counts().buffered)
-            ear.put(np.zeros(10, np.float32))
-        assert levels[:WATCHED] == [30] * (WATCHED - 1) + [10]
-        assert set(levels[WATCHED:]) == {10}
-        assert ear.counts().dropped == 20
-
-    def test_a_line_that_trembles_keeps_what_it_needs(self, ear: Ear) -> None:
-        for n in range(4 * WATCHED):  # sound comes two frames at a time
-            if n % 2 == 0:
-                ear.put(np.zeros(20, np.float32))
-            assert ear.take() is not None
-        assert (ear.counts().dropped, ear.counts().starved) == (0, 0)
-
-    def test_it_knows_since_when_a_frame_waits(self) -> None:
-        clock = Clock()
-        ear = Ear(10, 50, clock.now)
-        ear.put(np.zeros(9, np.float32))
-        assert ear.full_since is None
-        clock.time = 3.0
-        ear.put(np.zeros(9, np.float32))
-        assert ear.full_since == 3.0
-        ear.clear()
-        assert ear.full_since is None
 
 
 def test_a_talk_begins_with_the_first_sound_or_after_a_while(model: Bundle) -> None:
@@ -448,19 +391,3 @@ class TestFailures:
             loop.clock.time += 0.02
             loop.turn()
         assert loop.scheduler.broken
-
-
-def test_settings_of_one_kind_draw_the_same(model: Bundle) -> None:
-    each = [Sampling(text_top_k=5), Sampling(audio_temperature=0.0), Sampling(padding_bonus=1.0, text_top_k=0)]
-    duplex = Duplex(model.lm, model.need_codec(), 3)
-    c = model.lm.config
-    said, seen = [], set()
-    for fixed in (False, True):
-        state = duplex.initial_state(each)
-        if fixed:
-            state.engine.settings = steady(state.engine.settings, c.text_card, c.card)
-            plain = duplex.initial_state(Sampling()).engine.settings
-            seen = {state.engine.settings.kind(), steady(plain, c.text_card, c.card).kind()}
-        said.append(torch.stack([duplex.step(state, torch.from_numpy(f).expand(3, -1)).tokens for f in noise(10, 7)]))
-    assert torch.equal(said[0], said[1])
-    assert len(seen) == 1
