@@ -11,7 +11,8 @@ COMMANDS = Group(
     "Full-duplex speech models: who speaks when, measured, aligned and served.",
     {
         "demo": Verb("align nano on shipped segments, and show what changed", "duologue.demo:main"),
-        "talk": Verb("run a model against a recorded user", "duologue.engine.talk:main"),
+        "talk": Verb("run a model, or a server, against a recorded user", "duologue.client.talk:main"),
+        "serve": Verb("talk with a model in real time: web page and WebSocket", "duologue.serve.command:main"),
         "score": Verb("score recorded outputs on a benchmark task", "duologue.bench.score:main"),
         "table": Verb("tabulate results beside published numbers", "duologue.bench.table:main"),
         "evaluate": Group(

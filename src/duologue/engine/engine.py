@@ -149,6 +149,13 @@ class Engine:
                 condition = self.stream.model.condition_provider([{}]).repeat(rows, 1, 1)
         return EngineState(lm, tokens, [0] * self.slots, each, settings, condition)
 
+    def one(self, state: EngineState) -> EngineState:
+        """A state of one slot, of the same kind, for what is read aside (`prefill`, `take`) while the others go on."""
+        each = [Sampling()]
+        lm = self.stream.initial_state(2 if state.guided else 1, self._frames, int8=self._int8)
+        condition = None if state.condition is None else state.condition[state.rows([0])].clone()
+        return EngineState(lm, torch.full_like(state.tokens[:1], FREE), [0], each, self._settings(each), condition)
+
     def reset(self, state: EngineState, slot: int, sampling: Sampling | None = None) -> None:
         """Begin a new conversation in a slot, with other settings if given."""
         state.lm.steps[state.rows([slot])] = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,21 +151,57 @@ class Prompter:
             UserError: a prompt longer than the model's context, or words for a model without a tokenizer.
         """
         self._engine.reset(state, slot)
-        wrapped = system_prompt(text)
-        ids = self._text().encode(wrapped) if wrapped else []
-        if not ids and voice is None:
+        ids, key = self._content(state, text, voice)
+        if key is None:
             return 0
-        content = repr((ids, state.guided)).encode() + (b"" if voice is None else voice.key())
-        key = hashlib.sha256(content).hexdigest()
         if key not in self._kept:
-            self._fill(state, slot, ids, voice)
-            self._kept[key] = self._engine.take(state, slot)
-            while len(self._kept) > self._keep:
-                self._kept.popitem(last=False)
+            for _ in self._fill(state, slot, ids, voice, None):
+                pass
+            self._remember(key, self._engine.take(state, slot))
         else:
             self._engine.put(state, slot, self._kept[key])
         self._kept.move_to_end(key)
         return state.calls[slot]
+
+    def read(
+        self, aside: EngineState, text: str = "", voice: Voice | None = None, *, piece: int
+    ) -> Iterator[SlotMemory | None]:
+        """Compute a prompt aside, `piece` frames at a time: None after each piece, and at last what a slot remembers of
+        it. Nothing for no prompt. A prompt that was read before comes at once.
+
+        Args:
+            aside: a state of one slot (`Engine.one`) that nobody else uses meanwhile.
+            text: what the agent is told.
+            voice: whose voice it takes; one that is kept as embeddings is one piece.
+            piece: frames.
+
+        Raises:
+            UserError: as `apply`.
+        """
+        ids, key = self._content(aside, text, voice)
+        if key is None:
+            return
+        if key not in self._kept:
+            self._engine.reset(aside, 0)
+            for _ in self._fill(aside, 0, ids, voice, piece):
+                yield None
+            self._remember(key, self._engine.take(aside, 0))
+        self._kept.move_to_end(key)
+        yield self._kept[key]
+
+    def _content(self, state: EngineState, text: str, voice: Voice | None) -> tuple[Sequence[int], str | None]:
+        """Text tokens of a prompt, and its key; None for no prompt."""
+        wrapped = system_prompt(text)
+        ids = self._text().encode(wrapped) if wrapped else []
+        if not ids and voice is None:
+            return ids, None
+        content = repr((ids, state.guided)).encode() + (b"" if voice is None else voice.key())
+        return ids, hashlib.sha256(content).hexdigest()
+
+    def _remember(self, key: str, memory: SlotMemory) -> None:
+        self._kept[key] = memory
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
 
     def codes(self, text: str = "", voice: Voice | None = None) -> Tensor:
         """The tokens [K, P] that `apply` puts into a slot, for a voice that is made of codes.
@@ -186,7 +222,10 @@ class Prompter:
             codes = codes[:, 1:]  # PersonaPlex's first call drops what it is given
         return codes
 
-    def _fill(self, state: EngineState, slot: int, ids: Sequence[int], voice: Voice | None) -> None:
+    def _fill(
+        self, state: EngineState, slot: int, ids: Sequence[int], voice: Voice | None, piece: int | None
+    ) -> Iterator[None]:
+        """Put a prompt into a slot, in pieces of so many frames or whole; stops after each."""
         config = self._engine.config
         codes = self._codes(ids, voice)
         begun = 0 if voice is None or voice.embeddings is None else len(voice.embeddings)
@@ -197,7 +236,10 @@ class Prompter:
             raise UserError(problem, place="prompt", mend="shorten the text, or the voice")
         if voice is not None and voice.embeddings is not None and voice.last is not None:
             self._engine.prefill_embedded(state, slot, voice.embeddings, voice.last)
-        self._engine.prefill(state, [slot], codes[None])
+            yield
+        for part in torch.split(codes[None], piece or max(1, codes.shape[1]), dim=2):
+            self._engine.prefill(state, [slot], part)
+            yield
 
 
 def prompt_room(text: str, voice: Voice | None) -> int:

@@ -1,0 +1,1 @@
+"""Talking to a server of `duologue serve`, or any that speaks Moshi's protocol."""

@@ -1,0 +1,1 @@
+"""The server: conversations over WebSockets, all stepped together by one engine."""
