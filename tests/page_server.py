@@ -56,6 +56,8 @@ class PageServer:
         self.refuse: tuple[int, str] | None = None
         """Close code and reason for whoever connects."""
         self.speaks = True
+        self.tells_at = True
+        """Whether it says where on the clock a session goes on."""
         self.remembers = True
         """Whether sessions are taken up."""
         self.stats = {"late_ms": 2, "buffered_ms": 0, "dropped_ms": 0, "starved_ms": 0}
@@ -164,8 +166,9 @@ class PageServer:
         call.frames = before.frames if before else 0
         index = self.calls.index(call) if before is None else 0
         form = call.query.get("format", "opus")
+        at = {"at": call.frames * 0.08} if self.tells_at else {}
         await self.meta(socket, type="ready", session=f"s{index}", resume="T", rate=RATE, frame=FRAME, format=form,
-                        resumed=before is not None, settings={}, at=call.frames * 0.08)  # fmt: skip
+                        resumed=before is not None, settings={}, **at)  # fmt: skip
         await socket.send_bytes(b"\x00")
         reader, writer = sphn.OpusStreamReader(RATE), sphn.OpusStreamWriter(RATE)
         waiting = np.zeros(0, np.float32)

@@ -45,8 +45,10 @@ class TestQueue:
                     await one.line.socket.close()
                     while server.service.sessions.waiting == 2:
                         await asyncio.sleep(0)
+                    assert (await two.meta("queued"))["position"] == 0, "its prompt is being read"
                     server.clock.advance()
-                    assert (await two.meta("ready"))["resumed"] is False
+                    ready = await two.meta("ready")
+                    assert (ready["resumed"], ready["at"]) == (False, 0)
                     assert (await three.meta("queued"))["position"] == 1
                 await first.__aexit__(None, None, None)
 
@@ -115,6 +117,7 @@ class TestReturning:
                 async with connect(server.url, {"resume": token}) as line:
                     two = Talker(line)
                     assert (line.ready["session"], line.ready["resumed"]) == (session, True)
+                    assert line.ready["at"] == pytest.approx(6 * 0.08)
                     for frame in user[6:]:
                         await exchange(server, [two], [frame])
                     heard = np.concatenate((one.heard, two.heard))

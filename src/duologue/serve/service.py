@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import duologue
@@ -38,10 +39,11 @@ class Service:
     shelf: Shelf | None = None
     scheduler: Scheduler | None = None
 
-    def begin(self, bundle: Bundle, scheduler: Scheduler) -> None:
-        """Serve a model that is loaded, on a scheduler that delivers to `sessions.post`. In the event loop."""
+    def begin(self, bundle: Bundle, scheduler: Scheduler, name: str | None = None) -> None:
+        """Serve a model that is loaded, on a scheduler that delivers to `sessions.post`, under a name that clients may
+        see. In the event loop."""
         self.bundle, self.scheduler, self.sampling = bundle, scheduler, bundle.config.sampling
-        self.model, self.shelf = bundle.config.name, Shelf(bundle)
+        self.model, self.shelf = name or Path(bundle.config.name).name, Shelf(bundle)
         self.sessions.attach(scheduler, bundle.text, bundle.lm.config.audio_delay_seconds)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import ssl
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -35,7 +36,7 @@ async def serve(config: ServeConfig, service: Service, context: ssl.SSLContext |
         if stopped.is_set():
             return 0
         bundle, scheduler = await loading
-        service.begin(bundle, scheduler)
+        service.begin(bundle, scheduler, Path(config.model).name if Path(config.model).exists() else config.model)
         scheduler.start(config.threads)
         print(f"duologue serves {service.model} to {scheduler.slots} at once at {url}", flush=True)
         await stopped.wait()

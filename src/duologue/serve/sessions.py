@@ -250,6 +250,7 @@ class Sessions:
         session.link.meta({
             "type": "ready", "session": session.id, "resume": session.token, "rate": RATE, "frame": self._steps.frame,
             "format": session.link.format, "resumed": resumed, "settings": settings,
+            "at": round(session.frames * self._steps.period, 3),
         })  # fmt: skip
         session.link.message(build(Kind.HANDSHAKE))
 
@@ -260,6 +261,9 @@ class Sessions:
             session.slot, session.state = self._free.pop(), State.READING
             self._seated[session.line] = session
             self._steps.join(session.line, session.slot)
+            if session.position:
+                session.position = 0
+                session.link.meta({"type": "queued", "position": 0})
         self._gauge()
 
     def _tell_queue(self) -> None:

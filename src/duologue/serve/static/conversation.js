@@ -96,7 +96,9 @@ export class Conversation extends EventTarget {
       if (this.offset) this.tell("anew");
     }
     if (message.settings?.record) this.tell("note", "The server records this conversation.");
-    this.zero = this.offset + (message.at ?? (known ? this.recording.end - this.offset : 0));
+    // Without being told: a session goes on behind the last frame that came of it.
+    this.zero = message.at == null ? (known ? this.next : this.offset) : this.offset + message.at;
+    this.next = this.zero;
     this.frame = message.frame / RATE;
     this.said = this.came = 0;
     this.shift = this.unsent = 0;
@@ -139,6 +141,7 @@ export class Conversation extends EventTarget {
     this.sound.play(samples);
     this.recording.add("agent", this.mouth + this.came / RATE, samples);
     this.came += samples.length;
+    this.next = this.mouth - this.frame + this.came / RATE;
   }
 
   /** From the player: what it plays now. Words are shown once their sound is heard. */
