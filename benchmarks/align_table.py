@@ -21,20 +21,19 @@ from duologue.bench.change_page import METRICS
 from duologue.bench.compare import interval
 from made import made
 
-JUDGED = "rewards.proxy=true"
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "whole": (JUDGED,),
-    "no-pause": (JUDGED, "rollouts.axes=[turn_taking, backchannel, interruption]"),
-    "no-turn": (JUDGED, "rollouts.axes=[pause, backchannel, interruption]"),
-    "no-judge": (),
-    "no-context": (JUDGED, "rollouts.context=0"),
-    "wavalign": (JUDGED, "update.imitation={}"),
-    "aspirin": (JUDGED, "update.projection=sum_of_logits", "update.logprob_under=model"),
-    "two-actions": (JUDGED, "update.projection=marginal", "update.logprob_under=model"),
-    "duplexpo": ("rewards.duplexpo={}", "rollouts.window=[1, 2]"),
-    "ppo": (JUDGED, "update.critic={}"),
-    "dpo": (JUDGED, "update.preference={}", "update.logprob_under=model"),
-    "all-tokens": (JUDGED, "update.tokens=all"),
+    "whole": (),
+    "no-pause": ("rollouts.axes=[turn_taking, backchannel, interruption]",),
+    "no-turn": ("rollouts.axes=[pause, backchannel, interruption]",),
+    "no-judge": ("rewards.proxy=false",),
+    "no-context": ("rollouts.context=0",),
+    "wavalign": ("update.imitation={}",),
+    "aspirin": ("update.projection=sum_of_logits", "update.logprob_under=model"),
+    "two-actions": ("update.projection=marginal", "update.logprob_under=model"),
+    "duplexpo": ("rewards.proxy=false", "rewards.duplexpo={}", "rollouts.window=[1, 2]"),
+    "ppo": ("update.critic={}",),
+    "dpo": ("update.preference={}", "update.logprob_under=model"),
+    "all-tokens": ("update.tokens=all",),
 }  # fmt: skip
 SHOWN = (
     "reward_pause", "reward_turn_taking", "reward_backchannel", "reward_interruption", "pause_take_over",
