@@ -15,10 +15,12 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
+os.environ["NO_TORCH_COMPILE"] = "1"  # moshi reads it as it is imported, whichever test does that first
+
+
 @pytest.fixture(scope="session")
 def moshi_lm() -> ModuleType:
     """The language model of moshi 0.2.13, the parity oracle, uncompiled; tests that need it skip without it."""
-    os.environ["NO_TORCH_COMPILE"] = "1"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it was made for an older torch
         return pytest.importorskip("moshi.models.lm", reason="the parity oracle is not installed")

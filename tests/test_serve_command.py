@@ -54,7 +54,18 @@ def test_help_imports_neither_torch_nor_aiohttp() -> None:
 
 def test_it_says_where_it_is_and_ends_with_0_when_told(tmp_path: Path) -> None:
     code = "import sys; from duologue.cli import main; sys.exit(main())"
-    options = ["--model", "random:tiny", "--port", "0", "--device", "cpu", "--drain", "1"]
+    options = [
+        "--model",
+        "random:tiny",
+        "--port",
+        "0",
+        "--device",
+        "cpu",
+        "--drain",
+        "1",
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
     with subprocess.Popen(
         [sys.executable, "-c", code, "serve", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -62,6 +73,8 @@ def test_it_says_where_it_is_and_ends_with_0_when_told(tmp_path: Path) -> None:
         line = process.stdout.readline()
         assert line.startswith("duologue serves random:tiny to 2 at once at http://localhost:")
         url = line.split()[-1]
+        told = json.loads((tmp_path / "x.json").read_text())
+        assert told == {"url": url, "model": "random:tiny", "slots": 2}
         with urllib.request.urlopen(f"{url}/api/info", timeout=10) as answer:
             assert json.load(answer)["slots"] == 2
         process.send_signal(signal.SIGTERM)

@@ -71,6 +71,8 @@ class ServeConfig:
     """Whether clients may upload voices: if not said, only on localhost."""
     proxied: bool = False
     """The server stands behind a proxy that sets X-Forwarded-For."""
+    json: Path | None = None
+    """When it is ready, also write its address, model and slots to this file."""
 
 
 def main(config: ServeConfig) -> int:

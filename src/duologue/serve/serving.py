@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from duologue.base.errors import UserError
+from duologue.base.files import write_json
 from duologue.serve.command import ServeConfig, load_model
 from duologue.serve.server import make_app
 from duologue.serve.service import Service
@@ -38,6 +39,8 @@ async def serve(config: ServeConfig, service: Service, context: ssl.SSLContext |
         bundle, scheduler = await loading
         service.begin(bundle, scheduler, Path(config.model).name if Path(config.model).exists() else config.model)
         scheduler.start(config.threads)
+        if config.json is not None:
+            write_json(config.json, {"url": url, "model": service.model, "slots": scheduler.slots})
         print(f"duologue serves {service.model} to {scheduler.slots} at once at {url}", flush=True)
         await stopped.wait()
         print("duologue: stopping; talks may go on for a while (again: at once)", flush=True)
