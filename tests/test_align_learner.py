@@ -264,6 +264,21 @@ class TestStep:
             p.data.copy_(before[name])
         assert now > scores(one.model, rows, "text")[0].new.sum()
 
+    def test_sound_can_be_held_where_it_is(self) -> None:
+        """Nothing is learned from it, but the divergence of its streams counts."""
+        runs = []
+        for audio in (0.0, 1e-6, 30.0):
+            kl = KLConfig(beta=0.001, audio=audio, audio_streams=2)
+            one = learner(settings(updates=1, rows=8, kl=kl, optimizer=replace(FAST, rate=1e-3)))
+            runs.append([one.step(n) for n in range(6)])
+        free, told, held = runs
+        assert "kl_audio" not in free[0]
+        assert told[0]["kl_audio"] == pytest.approx(0, abs=1e-6)
+        assert told[-1]["kl"] == pytest.approx(free[-1]["kl"], rel=0.05)
+        assert 0 < held[-1]["kl_audio"] < 0.8 * told[-1]["kl_audio"]
+        with pytest.raises(UserError, match="weights are 0 or more"):
+            KLConfig(audio=-1.0)
+
     def test_pairs_teach_what_was_better(self) -> None:
         how = settings(20, updates=1, preference=PreferenceSettings(), optimizer=replace(FAST, rate=5e-3))
         one = learner(how)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 LEAD_S = 2.0
 """Seconds before what happens in a segment that are always acted."""
+SPEAKING = ("depformer", "linears")
+"""Names of what makes audio tokens of hidden states begin so: the depth transformer."""
 ASKED = {"turn_taking": "turn", "interruption": "interruption"}
 """What the user does that asks for an answer, by axis."""
 
@@ -86,6 +88,9 @@ class AlignLearner:
         self.model, how = bundle.lm, settings.update
         self.device = self.model.text_emb.weight.device
         self.model.requires_grad_(True)
+        if how.tokens == "text" and how.imitation is None:  # what speaks stays; the sound's divergence reaches through
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(not name.startswith(SPEAKING))
         if how.lora is not None:
             self.model.requires_grad_(False)
             add_lora(self.model, how.lora)

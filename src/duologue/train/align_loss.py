@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from duologue.base.errors import UserError
 from duologue.engine.sampling import Sampling
 from duologue.model.lm import ABSENT, DuplexLM, Hidden
 from duologue.rl.actions import Projection, action_of, speak_or_silent
@@ -39,6 +40,16 @@ class KLConfig:
     """Weight; 0: the reference does not run."""
     estimator: Literal["exact"] | Estimator = "exact"
     """exact: over the whole vocabulary, at every frame; else from the tokens that were drawn."""
+    audio: float = 0.0
+    """Weight of the divergence of audio streams that nothing is learned from: so that what is learned of the text does
+    not change how it sounds, since the depth transformer reads the same hidden states. Not in the papers."""
+    audio_streams: int = 1
+    """How many of them are held, the semantic one first."""
+
+    def __post_init__(self) -> None:
+        if not (self.beta >= 0 and self.audio >= 0 and self.audio_streams >= 1):
+            problem = "weights are 0 or more, streams 1 or more"
+            raise UserError(problem, place="update.kl", mend="mend beta, audio or audio_streams")
 
 
 class Rows(NamedTuple):
@@ -72,6 +83,8 @@ class RolloutLoss(NamedTuple):
     """Of each stream."""
     kl: Tensor
     """Mean over the streams' tokens."""
+    kl_audio: Tensor
+    """Mean over the tokens of streams that are held only; 0 without."""
     entropy: Tensor
     """Mean of the text's."""
     outside: Tensor
@@ -110,7 +123,9 @@ def scores(
         sampling: how the tokens were drawn; None: nobody asks.
         under: whose log-probabilities are wanted: the model's, or those of the sampler.
     """
-    steps = streams_of(tokens, model)
+    steps, kl = streams_of(tokens, model), kl or KLConfig()
+    if reference is not None and kl.audio:
+        steps = max(steps, min(kl.audio_streams, model.config.agent_streams))
 
     def run(lm: DuplexLM) -> Hidden:
         with torch.autocast(rows.codes.device.type, dtype=torch.bfloat16, enabled=autocast):
@@ -123,7 +138,7 @@ def scores(
     c = model.config
     silent = torch.zeros(c.text_card, dtype=torch.bool, device=rows.codes.device)
     silent[[c.existing_text_padding_id, c.existing_text_end_padding_id]] = True
-    estimator = (kl or KLConfig()).estimator
+    estimator = kl.estimator
     kind, found = model.text_emb.weight.dtype, []
     for q in range(1 + steps):
         x, mask = (hidden.text, hidden.text_mask) if q == 0 else (hidden.audio[q - 1], hidden.audio_mask[q - 1])
@@ -184,25 +199,38 @@ def _frames(how: _How, model: DuplexLM, tokens: Tensor, *inputs: Tensor) -> tupl
 
 
 def rollout_loss(
-    found: Sequence[Scores], old: Sequence[Tensor], advantages: Tensor, policy: PolicyConfig, beta: float
-) -> RolloutLoss:
+    found: Sequence[Scores], old: Sequence[Tensor], advantages: Tensor, policy: PolicyConfig, beta: float,
+    audio_beta: float = 0.0,
+) -> RolloutLoss:  # fmt: skip
     """The surrogate of every stream's tokens plus beta times the divergence, both averaged over the streams.
 
     Args:
-        found: of the policy that learns.
+        found: of the policy that learns; streams beyond those of `old` are held to the reference only.
         old: log-probabilities [N, T] under the policy that drew, stream by stream.
         advantages: [N], or [N, T] where each frame has its own; 0 for what could not be scored.
         policy: which surrogate.
         beta: weight of the divergence.
+        audio_beta: weight of that of the streams that are held only.
     """
     from duologue.rl.policy import aggregate
 
-    losses = [policy_loss(s.new, o, advantages, s.mask, policy) for s, o in zip(found, old, strict=True)]
-    held = torch.stack([aggregate(s.kl, s.mask, policy) for s in found]).mean()
-    n = sum(s.mask.sum() for s in found)
+    learned, held_only = found[: len(old)], found[len(old) :]
+    losses = [policy_loss(s.new, o, advantages, s.mask, policy) for s, o in zip(learned, old, strict=True)]
+    total = torch.stack([x.loss for x in losses]).mean()
+    if beta:
+        total = total + beta * torch.stack([aggregate(s.kl, s.mask, policy) for s in learned]).mean()
+    if held_only:
+        total = total + audio_beta * torch.stack([aggregate(s.kl, s.mask, policy) for s in held_only]).mean()
     return RolloutLoss(
-        torch.stack([x.loss for x in losses]).mean() + (beta * held if beta else 0.0),
+        total,
         tuple(losses),
-        torch.stack([s.kl.detach().sum() for s in found]).sum() / n,
+        _mean_kl(learned),
+        _mean_kl(held_only) if held_only else total.new_zeros(()),
         *(x.sum() / found[0].mask.sum().clamp(min=1) for x in (found[0].entropy, found[0].outside)),
     )
+
+
+def _mean_kl(found: Sequence[Scores]) -> Tensor:
+    """Of all tokens of some streams, without a gradient."""
+    n = torch.stack([s.mask.sum() for s in found]).sum().clamp(min=1)
+    return torch.stack([s.kl.detach().sum() for s in found]).sum() / n

@@ -377,15 +377,15 @@ def nano_demo() -> AlignSettings:
     optimiser step for each batch of rollouts at a rate for so few, and the shipped proxy instead of a judge.
 
     The proxy holds the words in place: without it short words that please all axes at once ("uh-huh") win. It counts
-    half, so that it does not drown the timing.
+    half, so that it does not drown the timing. The voice is held by its divergence.
     """
-    optimizer = OptimizerConfig(kind="adamw", rate=3e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
+    optimizer = OptimizerConfig(kind="adamw", rate=4e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
     rollouts = RolloutSettings(
         groups=8, group=8, slots=32, longest_s=8.0, after_s=4.0, context=1.0, context_s=(4.0, 4.0),
         text_temperature=None, audio_temperature=None, audio_top_k=None, guidance=1.0,
     )  # fmt: skip
     update = UpdateSettings(
-        updates=1, rows=32, optimizer=optimizer, kl=KLConfig(beta=0.05),
+        updates=1, rows=32, optimizer=optimizer, kl=KLConfig(beta=0.05, audio=1.0, audio_streams=2),
         advantage=AdvantageConfig(weights={"judge": 0.5, "pause": 1.5}),
     )  # fmt: skip
     return AlignSettings(steps=12, rollouts=rollouts, rewards=RewardSettings(proxy=True), update=update)

@@ -19,7 +19,7 @@ from duologue.model.lora import without_lora
 from duologue.rl.policy import policy_loss
 from duologue.rl.preference import dpo_loss
 from duologue.train.align_critic import Credit, Critic
-from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores
+from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores, streams_of
 from duologue.train.align_settings import AlignSettings, ImitationSettings, PreferenceSettings
 from duologue.train.align_shards import Shards
 from duologue.train.lm_loss import losses
@@ -30,7 +30,7 @@ from duologue.train.rollout_batches import Tokens
 from duologue.train.rollouts import Recorded
 
 Groups = Sequence[Sequence[Tokens]]
-LOGGED = ("loss", "kl", "entropy", "outside", "clipped", "old_kl")
+LOGGED = ("loss", "kl", "kl_audio", "entropy", "outside", "clipped", "old_kl")
 """What of the loss of each frame is told, as the mean over frames."""
 CHANGE_EVERY = 10
 """Steps between two in which it is measured how far weights moved."""
@@ -66,7 +66,7 @@ class Updater:
             raise UserError(problem, place="update", mend="start one process")
         self.model, self.settings, self._demonstrate = model, settings, demonstrate
         self._device = model.text_emb.weight.device
-        needed = bool(how.kl.beta) or how.preference is not None
+        needed = bool(how.kl.beta or how.kl.audio) or how.preference is not None
         self._shards: Shards | None = None
         self._reference: Reference | None = None
         if how.shard and world.count > 1:
@@ -144,27 +144,27 @@ class Updater:
             here = dict.fromkeys(LOGGED, 0.0)
             total = self._world.total({"frames": sum(int(rows.mask.sum()) for rows, _ in batch)})["frames"]
             for (rows, gain), known in zip(batch, drawn, strict=True):
-                found = self._scores(rows, reference=bool(how.kl.beta))
+                found = self._scores(rows, reference=self._reference is not None or self._shards is not None)
                 if not len(gain):  # nothing to learn, but a part in gathering weights
                     (0.0 * torch.stack([s.new.sum() + s.kl.sum() for s in found]).sum()).backward()  # type: ignore[no-untyped-call]
                     continue
-                known = [s.new.detach() for s in found] if known is None else known
-                loss = rollout_loss(found, known, gain, how.policy, how.kl.beta)
+                if known is None:
+                    known = [s.new.detach() for s in found[: 1 + streams_of(how.tokens, self.model)]]
+                loss = rollout_loss(found, known, gain, how.policy, how.kl.beta, how.kl.audio)
                 part = int(rows.mask.sum()) / max(total, 1)
                 weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
                 weight *= 1 if self._shards is None else self._world.count  # whose gradients are means
                 (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
-                for name, value in (
-                    ("loss", loss.loss), ("kl", loss.kl), ("entropy", loss.entropy), ("outside", loss.outside),
-                    ("clipped", loss.policy[0].clipped), ("old_kl", loss.policy[0].old_kl),
-                ):  # fmt: skip
+                means = (loss.loss, loss.kl, loss.kl_audio, loss.entropy, loss.outside,
+                         loss.policy[0].clipped, loss.policy[0].old_kl)  # fmt: skip
+                for name, value in zip(LOGGED, means, strict=True):
                     here[name] += part * float(value.detach())
             if imitated is not None:
                 here["imitation"] = self._imitate(shown, imitated, rest)
             if self.critic is not None:
                 sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
             for name, found_in_all in self._world.total(here).items():
-                told = name != "outside" or self._sampling is not None
+                told = {"outside": self._sampling is not None, "kl_audio": bool(how.kl.audio)}.get(name, True)
                 if told and (telling or name == "imitation"):
                     sums[name] = sums.get(name, 0.0) + found_in_all / how.updates
             moved = self._move(number * how.updates + p)
