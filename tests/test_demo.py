@@ -8,20 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
+from duologue.axes.proxy import Proxy
 from duologue.base.command import Group, Verb, run
 from duologue.base.config import overridden
 from duologue.base.files import read_json
-from duologue.bench.before_after import Trial, put_to
+from duologue.bench.before_after import Trial, proxies, put_to
 from duologue.bench.change_page import METRICS, verdict
 from duologue.bench.segment_scores import Difference
 from duologue.corpus.sample import sample_segments
 from duologue.corpus.store import SegmentStore
 from duologue.corpus.token_cache import TokenCache
+from duologue.dialogue.scenes import Scene
+from duologue.dialogue.timeline import Timeline, Track, Word
 from duologue.engine.bundle import load
+from duologue.engine.sampling import Sampling
 from duologue.train.align import read_segments
 from duologue.train.align_settings import nano_demo
-from duologue.train.rollouts import Recorded
+from duologue.train.rollouts import Recorded, Rollout
 
 VERBS = Group("x", {"demo": Verb("x", "duologue.demo:main")})
 SMALL = [
@@ -70,6 +75,16 @@ def test_every_segment_is_scored_once_with_all_that_is_known_of_it(tmp_path: Pat
         for name in ("content_proxy", "sound_log_likelihood"):
             assert (name in s.values) == (s.axis == "turn_taking")
         assert s.values.get("sound_log_likelihood", 0.0) <= 0 or math.isnan(s.values["sound_log_likelihood"])
+
+
+@pytest.mark.parametrize(
+    ("sound", "share"), [((1.08, 1.3), 1.0), ((1.0, 1.3), 1.0), ((1.4, 1.9), 0.0), ((0.2, 0.9), 0.0)]
+)
+def test_a_written_word_is_heard_in_its_frame_or_just_after_it(sound: tuple[float, float], share: float) -> None:
+    agent = Track.of([sound], (Word("yeah", 1.0, 1.08),))
+    scene = Scene(id="x", timeline=Timeline(agent, Track.of([]), 3.0), start=0.0, end=3.0)
+    rollout = Rollout(torch.zeros(2, 3), torch.ones(3, dtype=torch.bool), scene, Sampling())
+    assert proxies("pause", rollout, Proxy())["words_heard"] == share
 
 
 def shortest(found: Sequence[Recorded], count: int) -> list[Recorded]:

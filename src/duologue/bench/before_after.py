@@ -36,8 +36,9 @@ SAYING = ("turn_taking", "interruption")
 """Axes on which the agent has something to say: there its words are graded, and the likelihood of its sound."""
 ROWS = 16
 """Rollouts in one forward pass of it."""
-HEARD = 0.5
-"""A written word is heard if a speech detector finds speech in at least this share of it."""
+HEARD_S = 0.24
+"""A written word is heard if a speech detector finds speech in it or so soon after. Its times say when it was written:
+after a silence its sound begins a frame or two later, and a word of one piece is but one frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,7 @@ def proxies(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, float]:
     said = [w for w in agent.words or () if w.end > w.start]
     if axis in SAYING:
         found["content_proxy"] = proxy.score([scene])[0] if said else math.nan
-    heard = [total(clip(agent.speech, w.start, w.end)) >= HEARD * (w.end - w.start) for w in said]
+    heard = [total(clip(agent.speech, w.start, w.end + HEARD_S)) > 0 for w in said]
     found["words_heard"] = sum(heard) / len(heard) if heard else math.nan
     if axis == "backchannel":
         length = scene.end - scene.start
