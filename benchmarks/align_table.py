@@ -1,7 +1,8 @@
 """Alignments of nano beside each other: the paper's ablations and other methods, over seeds, on equal segments.
 
-    python benchmarks/align_table.py -o runs/table --seeds 0 1 2              everything: 12 variants, 8 minutes a run
+    python benchmarks/align_table.py -o runs/table --seeds 0 1 2              everything: 12 variants, 10 minutes a run
     python benchmarks/align_table.py -o runs/table --only whole no-pause ...  some of it; runs that are there are kept
+    ... --steps 8 --held-out 32 --threads 1                                   shorter runs, on one core
     duologue compare runs/table/*                                             the same numbers, all metrics
 
 Each run is `duologue demo` with a few settings changed: the same segments, held-out segments, draws and length. Methods
@@ -47,12 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="by default the recipe's")
+    parser.add_argument("--held-out", type=int, default=64, help="segments of each axis")
+    parser.add_argument("--threads", type=int, help="by default all")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     rows = {}
     for name in options.only:
         changes = VARIANTS[name] + (() if options.steps is None else (f"steps={options.steps}",))
-        results = [run(options.out / f"{name}-{seed}", changes, seed) for seed in options.seeds]
+        size = ["--held-out", str(options.held_out)]
+        size += [] if options.threads is None else ["--threads", str(options.threads)]
+        results = [run(options.out / f"{name}-{seed}", changes, seed, size) for seed in options.seeds]
         shared = [m for m in SHOWN if all(m in r["difference"] for r in results)]
         rows[name] = {m: interval([r["difference"][m][0] for r in results]) for m in shared}
         print(line(name, rows[name]), flush=True)
@@ -64,10 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(folder: Path, changes: Sequence[str], seed: int) -> dict[str, dict[str, list[float]]]:
+def run(folder: Path, changes: Sequence[str], seed: int, size: Sequence[str] = ()) -> dict[str, dict[str, list[float]]]:
     """The result of a demo, made unless it is there."""
     if not (folder / "result.json").is_file():
-        command = ["duologue", "demo", "--output", str(folder), "--seed", str(seed), "--resume", "--scenarios", "0"]
+        command = ["duologue", "demo", "--output", str(folder), "--seed", str(seed), "--scenarios", "0", "--shown", "0"]
+        command += [*size, *(["--resume"] if folder.is_dir() else [])]
         subprocess.run([*command, *(("--set", *changes) if changes else ())], check=True)
     found = read_json(folder / "result.json")
     assert isinstance(found, dict)

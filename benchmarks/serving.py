@@ -1,6 +1,7 @@
 """Serving: how late frames are, how long an answer takes, memory; and a soak with clients that misbehave.
 
     python benchmarks/serving.py [--json FILE]       conversations in real time: one, and as many as there are slots
+    python benchmarks/serving.py --memory MINUTES    one conversation of so long: does the server grow?
     python benchmarks/serving.py --soak MINUTES      20 clients that come, stall, send garbage, and die
 
 The server is `duologue serve` in a process of its own on this machine; clients send noise that comes and goes in real
@@ -163,9 +164,20 @@ async def say(line: Connection, sound: Samples, sent: list[float], speed: float 
 def measure(server: Server, clients: int, seconds: float, format: str) -> dict[str, object]:
     """Conversations at once."""
 
+    memory: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(60)
+            memory.append(server.status("VmRSS") / 1024)
+            print(f"{len(memory)} min: {memory[-1]:.0f} MB", file=sys.stderr, flush=True)
+
     async def run() -> list[Heard]:
+        watching = asyncio.create_task(watch())
         talks = (converse(server.url, round(seconds / PERIOD), n, format, 0.37 * n) for n in range(clients))
-        return await asyncio.gather(*talks)
+        heard = await asyncio.gather(*talks)
+        watching.cancel()
+        return heard
 
     steps, busy = (server.metric(f"duologue_step_seconds_{part}") for part in ("count", "sum"))
     heard = asyncio.run(run())
@@ -182,7 +194,7 @@ def measure(server: Server, clients: int, seconds: float, format: str) -> dict[s
         "step_ms": 1000 * busy / max(steps, 1),
         "starved_ms": sum(h.stats.get("starved_ms", 0) for h in heard),
         "dropped_ms": sum(h.stats.get("dropped_ms", 0) for h in heard),
-        "memory_mb": server.status("VmRSS") / 1024,
+        "memory_mb": server.status("VmRSS") / 1024, "memory_each_minute_mb": memory,
     }  # fmt: skip
     print(f"{clients:3} in {format}: frames late p50 {row['late_p50_ms']:.1f} ms, p99 {row['late_p99_ms']:.1f} ms; "
           f"added latency p50 {row['added_p50_ms']:.1f} ms, p95 {row['added_p95_ms']:.1f} ms; first sound after "
@@ -352,18 +364,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each conversation")
+    parser.add_argument("--memory", type=float, metavar="MINUTES")
     parser.add_argument("--soak", type=float, metavar="MINUTES")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.soak:
         found = {"soak": soak(options.soak, options.model, options.slots)}
     else:
-        with serve("--model", options.model, "--slots", str(options.slots)) as server:
-            rows = [
-                measure(server, clients, options.seconds, format)
-                for clients in dict.fromkeys((1, options.slots))
-                for format in ("pcm", "opus")
-            ]
+        longest = str(60 + max(options.seconds, 60 * (options.memory or 0)))
+        with serve("--model", options.model, "--slots", str(options.slots), "--seconds", longest) as server:
+            if options.memory:
+                rows = [measure(server, 1, 60 * options.memory, "opus")]
+            else:
+                rows = [
+                    measure(server, clients, options.seconds, format)
+                    for clients in dict.fromkeys((1, options.slots))
+                    for format in ("pcm", "opus")
+                ]
         found = {"model": options.model, "slots": options.slots, "rows": rows}
     if options.json:
         write_json(options.json, {"made": made("serving.py", arguments, 1)} | found)

@@ -101,6 +101,14 @@ def test_a_microphone_that_is_not_allowed_is_told_how_to_allow(page, server):
     assert server.calls == []
 
 
+def test_a_browser_that_never_begins_to_play_is_told_of(page, server):
+    page.js("AudioContext.prototype.resume = () => new Promise(() => {})")
+    start(page)
+    page.until(f"{STATE} === 'ended'")
+    assert "connect a loudspeaker" in page.js(SAID)
+    assert server.calls == []
+
+
 def test_nano_is_called_a_demonstration(page, server):
     server.info["model"] = "nano"
     visit(page, server)

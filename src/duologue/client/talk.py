@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duologue.base.errors import UserError
+from duologue.client.wire import FRAME, RATE, TOKEN
 from duologue.engine.talk import SOUND, TalkConfig, read_user
 from duologue.engine.talk import main as talk_here
 
 if TYPE_CHECKING:
     from duologue.client.talking import Talked
 
-TOKEN = "DUOLOGUE_TOKEN"
 HERE_ONLY = ("model", "guidance", "device", "dtype")
 """Options that the server decides."""
 
@@ -50,8 +50,7 @@ def main(config: Config) -> int:
 
     from duologue.base.progress import meter
     from duologue.client.connection import Ended
-    from duologue.client.talking import FRAME, talk
-    from duologue.client.wire import RATE
+    from duologue.client.talking import talk
 
     sound = user.resampled(RATE).samples[0]
     query, token = make_query(config), os.environ.get(TOKEN) or None
@@ -99,7 +98,6 @@ def write(config: Config, talked: Talked, user: object) -> None:
     from duologue.base.config import to_dict
     from duologue.base.files import write_json
     from duologue.client.pieces import join_pieces
-    from duologue.client.wire import RATE
 
     audio = Audio(np.stack((talked.agent, np.asarray(user, np.float32))), RATE)
     speech = detect_speech([audio.channel(side) for side in (0, 1)])

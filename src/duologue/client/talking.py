@@ -12,9 +12,8 @@ import numpy as np
 
 from duologue.client.connection import Connection, Ended, Meta, Sound, connect
 from duologue.client.sound import Format, Samples
-from duologue.client.wire import RATE
+from duologue.client.wire import FRAME, RATE
 
-FRAME = 1920
 PATIENCE = 5.0
 """Seconds without anything from the server after which a talk is given up."""
 

@@ -11,6 +11,10 @@ from typing import Any
 
 RATE = 24000
 """Samples a second of sound on the wire."""
+FRAME = 1920
+"""Samples of a frame: 80 ms."""
+TOKEN = "DUOLOGUE_TOKEN"
+"""The environment's variable that holds the server's token, at both ends."""
 PING_BYTES = 64
 """Longest payload of a ping."""
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duologue.base.errors import UserError
+from duologue.client.wire import FRAME, RATE, TOKEN
 
 if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.serve.scheduler import Scheduler
     from duologue.serve.service import Service
 
-TOKEN = "DUOLOGUE_TOKEN"
 PROMPT_FRAMES = 4096
 """Room for the longest prompt: 1000 characters of up to four bytes, and a voice."""
 
@@ -110,7 +110,7 @@ def make_service(config: ServeConfig) -> Service:
 
     archive = None
     if config.record is not None:
-        archive = Archive(config.record, 1920, about, metrics.recordings.inc)
+        archive = Archive(config.record, FRAME, about, metrics.recordings.inc)
     limits = Limits(
         queue=config.queue, idle=config.idle, seconds=config.seconds, grace=config.grace,
         buffer=config.buffer_ms / 1000,
@@ -144,7 +144,6 @@ def load_model(config: ServeConfig, service: Service) -> tuple[Bundle, Scheduler
     """Load the model and make it ready to step. Errors: UserError as `load`, or it cannot talk at this rate."""
     import torch
 
-    from duologue.client.wire import RATE
     from duologue.engine.bundle import load
     from duologue.engine.duplex import Duplex
     from duologue.engine.prompts import Prompter, tones

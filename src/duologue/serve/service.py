@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duologue
-from duologue.client.wire import RATE, Close
+from duologue.client.wire import FRAME, RATE, Close
 from duologue.engine.bundle import Bundle
 from duologue.engine.sampling import Sampling
 from duologue.serve.clock import Clock
@@ -74,7 +74,7 @@ class Service:
         s, scheduler, limits = self.sampling, self.scheduler, self.sessions.limits
         return {
             "name": "duologue", "version": duologue.__version__, "model": self.model, "ready": self.ready,
-            "rate": RATE, "frame": 1920 if scheduler is None else scheduler.frame,
+            "rate": RATE, "frame": FRAME if scheduler is None else scheduler.frame,
             "slots": 0 if scheduler is None else scheduler.slots, "free": self.sessions.free,
             "queue": self.sessions.waiting, "prompts": self.bundle is not None and self.bundle.text is not None,
             "voices": [] if self.shelf is None else self.shelf.names(),

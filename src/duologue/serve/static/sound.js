@@ -6,6 +6,9 @@ const WANTED = {
   audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: { ideal: 1 } },
 };
 
+const PATIENCE = 5000; // milliseconds
+const SILENT = new Error("the browser has nothing to play on: connect a loudspeaker or headphones");
+
 const REFUSED = {
   NotAllowedError: "the microphone was not allowed: allow it for this page in the browser's address bar",
   NotFoundError: "no microphone was found: plug one in",
@@ -22,12 +25,15 @@ export class Sound {
     const context = new AudioContext({ latencyHint: "interactive" });
     const sound = new Sound(context);
     try {
-      context.resume();
+      const resumed = context.resume();
       const [stream] = await Promise.all([
         navigator.mediaDevices.getUserMedia(WANTED),
         context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url)),
         context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url)),
       ]);
+      sound.input = stream;
+      // Without a device to play on some browsers never begin: nothing would be heard or sent.
+      await Promise.race([resumed, new Promise((_, reject) => setTimeout(reject, PATIENCE, SILENT))]);
       sound.wire(stream, heard, played, lost);
       return sound;
     } catch (error) {
@@ -42,7 +48,6 @@ export class Sound {
 
   wire(stream, heard, played, lost) {
     const processorOptions = { rate: RATE };
-    this.input = stream;
     this.microphone = new AudioWorkletNode(this.context, "microphone", { processorOptions, outputChannelCount: [1] });
     this.player = new AudioWorkletNode(this.context, "player", {
       processorOptions,
