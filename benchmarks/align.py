@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rolled = replace(
         settings.rollouts, groups=options.groups, group=options.group, slots=options.groups * options.group
     )
-    settings = replace(settings, rollouts=rolled)
+    update = replace(settings.update, kl=replace(settings.update.kl, audio=0.0))  # the divergence that both have
+    settings = replace(settings, rollouts=rolled, update=update)
     bundle = load("nano", device="cpu", dtype="fp32")
     found = shaped(read_segments(sample_segments("train"), rolled.axes, bundle, Path("unused")), rolled)
     chosen = [found[axis][i] for i in range(options.groups) for axis in rolled.axes][: options.groups]

@@ -7,14 +7,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from duologue.audio.wave import Audio
 from duologue.axes.proxy import Proxy
 from duologue.base.command import Group, Verb, run
 from duologue.base.config import overridden
 from duologue.base.files import read_json
-from duologue.bench.before_after import Trial, proxies, put_to
+from duologue.bench.before_after import Trial, proxies, put_to, understood
 from duologue.bench.change_page import METRICS, verdict
 from duologue.bench.segment_scores import Difference
 from duologue.corpus.sample import sample_segments
@@ -85,6 +87,24 @@ def test_a_written_word_is_heard_in_its_frame_or_just_after_it(sound: tuple[floa
     scene = Scene(id="x", timeline=Timeline(agent, Track.of([]), 3.0), start=0.0, end=3.0)
     rollout = Rollout(torch.zeros(2, 3), torch.ones(3, dtype=torch.bool), scene, Sampling())
     assert proxies("pause", rollout, Proxy())["words_heard"] == share
+
+
+def test_speech_agrees_with_words_as_far_as_a_recogniser_hears_them() -> None:
+    class Whisper:
+        def transcribe(self, audios: Sequence[Audio]) -> list[tuple[Word, ...]]:
+            assert [a.samples.shape[1] for a in audios] == [2000, 2000]  # from the scored span's beginning
+            return [tuple(Word(w, 0.0, 0.1) for w in "good morning two you".split()), ()]
+
+    def played(text: str) -> Rollout:
+        said = tuple(Word(w, 1.0 + 0.1 * i, 1.1 + 0.1 * i) for i, w in enumerate(text.split()))
+        timeline = Timeline(Track.of([], (Word("before", 0.2, 0.3), *said)), Track.of([]), 3.0)
+        sound = np.zeros(3000, np.float32), 1000
+        scene = Scene(id="x", timeline=timeline, start=1.0, end=3.0, agent_audio=lambda: sound)
+        return Rollout(torch.zeros(2, 3), torch.ones(3, dtype=torch.bool), scene, Sampling())
+
+    right, nothing = understood([played("Good morning to you"), played("")], Whisper())
+    assert right == 0.75
+    assert math.isnan(nothing)
 
 
 def shortest(found: Sequence[Recorded], count: int) -> list[Recorded]:

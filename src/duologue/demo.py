@@ -61,6 +61,9 @@ class DemoConfig:
     """Live talks with scripted users, before and after."""
     shown: int = 2
     """Segments of each axis on the page: those whose reward changed most."""
+    recogniser: str | None = None
+    """Also tell how far the agent's speech agrees with its words, as a recogniser hears it (extra asr or parakeet): a
+    folder, size or hub name of Whisper, or parakeet."""
     seed: int = 0
     """Of everything drawn."""
     threads: int | None = None
@@ -77,6 +80,7 @@ def main(config: DemoConfig) -> int:
     """Align the bundled model by reinforcement learning, and show what changed."""
     import torch
 
+    from duologue.audio.asr import load_recogniser
     from duologue.base.compute import seed_everything
     from duologue.base.files import write_json
     from duologue.base.report import write_report
@@ -92,6 +96,7 @@ def main(config: DemoConfig) -> int:
 
     settings = read_settings(config.recipe, config.set)
     reward = rewarder_of(settings.rewards)
+    recogniser = None if config.recogniser is None else load_recogniser(config.recogniser, config.device)
     began = time.perf_counter()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -110,7 +115,7 @@ def main(config: DemoConfig) -> int:
         )  # fmt: skip
         train(learner, run, LoopConfig(steps=settings.steps, log_every=1, validate_every=settings.steps))
         trial = trial_of(config, settings, held_out, before, voice)
-        outcomes = put_to(trial, before, before.lm), put_to(trial, bundle, before.lm)
+        outcomes = put_to(trial, before, before.lm, recogniser), put_to(trial, bundle, before.lm, recogniser)
         changed = changes(*outcomes)
         result = summary(time.perf_counter() - began, learned, changed)
         pairs = pairs_of(trial, before, bundle, outcomes, config.shown)
@@ -249,7 +254,8 @@ def remarks(config: DemoConfig) -> list[str]:
             "The segments are simulated: people's chats in synthetic voices, with human timing. What is heard of the "
             "user was decoded from tokens."
         )
-    notes.append("Content and speech are measured by proxies, not by a recogniser or by people.")
+    heard = "not by a recogniser or by people" if config.recogniser is None else "not by people"
+    notes.append(f"Content and speech are measured by proxies, {heard}.")
     return notes
 
 

@@ -2,7 +2,7 @@
 
 Content and speech quality are proxies that need nothing but the base install, and are named so wherever they are shown:
 how the agent's words read to the shipped n-gram judge, whether words that it wrote are heard as speech, and how likely
-its audio tokens are to the model before.
+its audio tokens are to the model before. With a recogniser also how far its speech agrees with its words.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
+from duologue.audio.wave import Audio
 from duologue.axes.proxy import Proxy
 from duologue.bench.fdb_corrected import score_backchannels
 from duologue.bench.fdb_official import backchannel_histogram
 from duologue.bench.live import run_live, user_voices
+from duologue.bench.nano_codec import texts
 from duologue.bench.nano_parts import first_scenarios
 from duologue.bench.nano_timing import timing_rows
+from duologue.bench.nano_words import count_edits
 from duologue.bench.rows import Row
 from duologue.bench.segment_scores import Difference, Scored, differences, score_segments, seeded
 from duologue.dialogue.intervals import clip, total
@@ -31,6 +35,9 @@ from duologue.train.align_learner import longest_frames
 from duologue.train.align_loss import pack
 from duologue.train.align_settings import AlignSettings
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
+
+if TYPE_CHECKING:
+    from duologue.audio.words import Recogniser
 
 SAYING = ("turn_taking", "interruption")
 """Axes on which the agent has something to say: there its words are graded, and the likelihood of its sound."""
@@ -78,13 +85,14 @@ def roller_of(bundle: Bundle, trial: Trial) -> Roller:
     return Roller(bundle, how.slots, text_prompt=how.text_prompt, voice=trial.voice, lead_s=how.lead_s, frames=room)
 
 
-def put_to(trial: Trial, bundle: Bundle, before: DuplexLM) -> Outcome:
+def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recogniser | None = None) -> Outcome:
     """Let a model play all segments and meet the scripted users.
 
     Args:
         trial: what is played.
         bundle: who plays.
         before: the model before alignment, which says how likely sounds are.
+        recogniser: who hears what it says, if somebody does.
     """
     heard: dict[tuple[str, str], Rollout] = {}
     proxy = Proxy()
@@ -98,11 +106,12 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM) -> Outcome:
         roller_of(bundle, trial), trial.segments, trial.sampling, trial.settings.rewards, context_s=trial.context_s,
         seed=trial.seed, also=also,
     )  # fmt: skip
-    likely = dict(zip(heard, sound_likelihoods(before, list(heard.values())), strict=True))
-    scored = [
-        replace(s, values={**s.values, "sound_log_likelihood": likely[s.axis, s.segment]})
-        if (s.axis, s.segment) in likely else s for s in scored
-    ]  # fmt: skip
+    rollouts = list(heard.values())
+    more = {"sound_log_likelihood": sound_likelihoods(before, rollouts)}
+    if recogniser is not None:
+        more["words_understood"] = understood(rollouts, recogniser)
+    found = {key: {name: x[i] for name, x in more.items()} for i, key in enumerate(heard)}
+    scored = [replace(s, values={**s.values, **found.get((s.axis, s.segment), {})}) for s in scored]
     users = first_scenarios(trial.scenarios, trial.seconds)
     slots = min(trial.settings.rollouts.slots, max(len(users), 1))
     talks = run_live(
@@ -172,6 +181,21 @@ def sound_likelihoods(lm: DuplexLM, rollouts: Sequence[Rollout]) -> list[float]:
         for values, mask in zip(scored.audio, scored.audio_mask, strict=True):
             found.append(float(values[mask].mean()) if mask.any() else math.nan)
     return found
+
+
+def understood(rollouts: Sequence[Rollout], recogniser: Recogniser) -> list[float]:
+    """How far the agent's speech agrees with its words: 1 less its word errors, at least 0; NaN for one without."""
+    sounds, said = [], []
+    for scene in (r.scene for r in rollouts):
+        assert scene.agent_audio is not None
+        wave, rate = scene.agent_audio()
+        sounds.append(Audio(wave[None, round(scene.start * rate) :], rate))
+        said.append(" ".join(w.text for w in scene.within_span().agent.words or ()))
+    counted = count_edits(said, texts(recogniser, sounds))
+    return [
+        max(1 - int(edits) / int(words), 0.0) if words else math.nan
+        for edits, words in zip(counted.edits, counted.words, strict=True)
+    ]
 
 
 def speaking(lm: DuplexLM, text: torch.Tensor, after: int = 6) -> torch.Tensor:

@@ -37,6 +37,7 @@ METRICS: Mapping[str, tuple[str, Direction, str]] = {
     "interruption_talked_through": ("talks through it", -1, "share of interruptions that met a speaking agent"),
     "content_proxy": ("content, a proxy", 1, "0 to 2: n-grams of people's chats, and repetition"),
     "words_heard": ("speech, a proxy: words heard", 1, "share of written words with speech in or just after them"),
+    "words_understood": ("speech: words understood", 1, "1 less the word errors of a recogniser, by its own words"),
     "sound_log_likelihood": ("speech, a proxy: likelihood", 1, "of audio tokens under the model before, nats a token"),
 }
 """Label, which way is better (0: neither), and what it is."""
