@@ -93,7 +93,7 @@ def test_speech_agrees_with_words_as_far_as_a_recogniser_hears_them() -> None:
     class Whisper:
         def transcribe(self, audios: Sequence[Audio]) -> list[tuple[Word, ...]]:
             assert [a.samples.shape[1] for a in audios] == [2000, 2000]  # from the scored span's beginning
-            return [tuple(Word(w, 0.0, 0.1) for w in "good morning two you".split()), ()]
+            return [tuple(Word(w, 0.0, 0.1) for w in ["good", "morning", "two", "you"]), ()]
 
     def played(text: str) -> Rollout:
         said = tuple(Word(w, 1.0 + 0.1 * i, 1.1 + 0.1 * i) for i, w in enumerate(text.split()))
