@@ -29,7 +29,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no-judge": ("rewards.proxy=false",),
     "no-context": ("rollouts.context=0",),
     "wavalign": ("update.imitation={}",),
-    "aspirin": ("update.projection=sum_of_logits", "update.logprob_under=model"),
+    "aspirin": ("update.projection=sum_of_logits", "update.logprob_under=model", "guard.entropy=null"),
     "two-actions": ("update.projection=marginal", "update.logprob_under=model"),
     "duplexpo": ("rewards.proxy=false", "rewards.duplexpo={}", "rollouts.window=[1, 2]"),
     "ppo": ("update.critic={}",),

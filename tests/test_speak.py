@@ -241,6 +241,22 @@ class TestSpeak:
         assert speak(told, "yes", manner()).prompt_frames > 12
         assert speak(told, "yes", replace(manner(), text_prompt="")).prompt_frames == 0
 
+    def test_a_mode_s_guidance_is_taken_unless_another_is_asked_for(self, bundle: Bundle) -> None:
+        told = replace(bundle, config=replace(bundle.config, modes=Modes(speak=Mode(guidance=3.0))))
+        own = bundle.config.sampling
+        as_told, asked, plain, guided = (
+            speak(b, "yes", Manner(sampling=s))
+            for b, s in (
+                (told, None),
+                (told, replace(own, guidance=1.0)),
+                (bundle, None),
+                (bundle, replace(own, guidance=3.0)),
+            )
+        )
+        assert torch.equal(as_told.codes, guided.codes)
+        assert torch.equal(asked.codes, plain.codes)
+        assert not torch.equal(as_told.codes, plain.codes)
+
     def test_it_ends_when_the_sound_has_fallen_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         bundle = tiny(modes=Modes(speak=Mode(text_delay=-0.16)))
         codec = bundle.need_codec()
@@ -292,10 +308,10 @@ class TestModes:
 
     def test_what_is_declared_is_taken(self) -> None:
         given = {
-            "transcribe": {"prompt": "transcribe", "text_delay": 1.04},
-            "speak": {"prompt": None, "text_delay": -0.16},
+            "transcribe": {"prompt": "transcribe", "text_delay": 1.04, "guidance": None},
+            "speak": {"prompt": None, "text_delay": -0.16, "guidance": 2.0},
         }
-        transcribe, speaks = Mode(prompt="transcribe", text_delay=1.04), Mode(text_delay=-0.16)
+        transcribe, speaks = Mode(prompt="transcribe", text_delay=1.04), Mode(text_delay=-0.16, guidance=2.0)
         assert read_modes(given, TINY, "m") == Modes(transcribe=transcribe, speak=speaks)
         assert {name: to_dict(mode) for name, mode in (("transcribe", transcribe), ("speak", speaks))} == given
 
@@ -306,6 +322,8 @@ class TestModes:
             ({"speak": {"delay": 1}}, "delay"),
             ({"speak": {"text_delay": "late"}}, "late"),
             ({"speak": {"text_delay": 1e9}}, "is no delay"),
+            ({"speak": {"guidance": -1}}, "is no guidance"),
+            ({"transcribe": {"guidance": 2.0}}, "writes no sound"),
             (["speak"], "modes is not an object"),
         ],
     )

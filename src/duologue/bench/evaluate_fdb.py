@@ -103,9 +103,10 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
         mend = "name a recogniser: --recogniser base.en"
         raise UserError("has no tokenizer, so that nobody knows its words", place=config.model, mend=mend)
     recogniser = None if config.recogniser is None else load_recogniser(config.recogniser)
+    drawn = settings(bundle.config.sampling, config.seed, 0.0, greedy=config.greedy)
     manner = Manner(
-        settings(bundle, config.seed, 0.0, greedy=config.greedy), pick_voice(config.voice_prompt, bundle),
-        config.text_prompt, lead_of(config.lead, bundle), config.seed, config.slots,
+        drawn, pick_voice(config.voice_prompt, bundle), config.text_prompt, lead_of(config.lead, bundle), config.seed,
+        config.slots,
     )  # fmt: skip
     free = ("out", "resume", "json", "device", "slots", "workers", "ray")
     with RunFolder.create(config.out, f"evaluate {version}", config, resume=config.resume, free=free) as run:

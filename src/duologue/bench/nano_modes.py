@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from duologue.base.errors import UserError
-from duologue.bench.nano_codec import NO_RECOGNISER, NO_TOKENIZER, Unavailable, Utterance, sampled, texts, unmeasured
+from duologue.bench.nano_codec import NO_RECOGNISER, NO_TOKENIZER, Unavailable, Utterance, texts, unmeasured
 from duologue.bench.nano_words import count_edits, rate_interval
 from duologue.bench.rows import Row
-from duologue.engine.modes import need_mode
+from duologue.engine.modes import need_mode, speaking_sampling
+from duologue.engine.sampling import SEEDS
 
 if TYPE_CHECKING:
     from duologue.audio.words import Recogniser
@@ -57,7 +59,8 @@ def _spoken(bundle: Bundle, said: Sequence[Utterance], recogniser: Recogniser, s
     from duologue.engine.speaking import Manner, speak_all
 
     meant = [u.text for u in said if u.text]
-    speech = speak_all(bundle, meant, Manner(sampling=sampled(bundle, seed)))
+    drawn = replace(speaking_sampling(bundle), text_seed=seed % SEEDS, audio_seed=seed % SEEDS)
+    speech = speak_all(bundle, meant, Manner(sampling=drawn))
     heard = texts(recogniser, [one.audio for one in speech])
     cut = sum(one.cut for one in speech)
     return _row(SPEAK, meant, heard, f"as the recogniser hears it; {cut} of {len(speech)} did not fall silent in time")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from duologue.engine.sampling import Sampling
 
 
-def settings(bundle: Bundle, seed: int, padding_bonus: float, *, greedy: bool, **options: float | None) -> Sampling:
-    """The model's own settings, with what the options change (None: nothing). Errors: UserError, no such seed."""
+def settings(own: Sampling, seed: int, padding_bonus: float, *, greedy: bool, **options: float | None) -> Sampling:
+    """A model's own settings, with what the options change (None: nothing). Errors: UserError, no such seed."""
     from duologue.engine.sampling import SEEDS
 
     if not 0 <= seed < SEEDS:
@@ -24,7 +24,6 @@ def settings(bundle: Bundle, seed: int, padding_bonus: float, *, greedy: bool, *
     changed: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if greedy:
         changed |= {"text_temperature": 0.0, "audio_temperature": 0.0}
-    own = bundle.config.sampling
     return replace(own, text_seed=seed, audio_seed=seed, padding_bonus=padding_bonus, **changed)
 
 

@@ -19,6 +19,7 @@ from duologue.base.errors import UserError
 
 if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
+    from duologue.engine.sampling import Sampling
     from duologue.model.config import LMConfig
 
 LONGEST = 60.0
@@ -33,8 +34,12 @@ class Mode:
     """The text prompt that stands before; None: nothing does."""
     text_delay: float = 0.0
     """Seconds by which the text is behind (above 0) or ahead of the sound (below 0)."""
+    guidance: float | None = None
+    """How closely the sound follows the words when it speaks; None: as when it talks."""
 
     def __post_init__(self) -> None:
+        if self.guidance is not None and not 0 <= self.guidance < float("inf"):
+            raise UserError(f"{self.guidance} is no guidance", place="guidance", mend="use 1 for none, or 1.5 to 3")
         if not abs(self.text_delay) <= LONGEST:
             mend = f"use seconds, from -{LONGEST:g} to {LONGEST:g}"
             raise UserError(f"{self.text_delay} is no delay", place="text_delay", mend=mend)
@@ -74,10 +79,18 @@ def read_modes(values: object, config: LMConfig, place: str) -> Modes:
         raise UserError("declares speak for a model that writes no audio", place=place, mend="take it out")
     if modes.transcribe is not None and not config.user_streams:
         raise UserError("declares transcribe for a model that hears nothing", place=place, mend="take it out")
+    if modes.transcribe is not None and modes.transcribe.guidance is not None:
+        raise UserError("declares guidance for transcribe, which writes no sound", place=place, mend="take it out")
     usual = Mode(text_delay=config.audio_delay_seconds)
     if config.dep_q == 0:
         return replace(modes, transcribe=modes.transcribe or usual)
     return replace(modes, speak=modes.speak or (usual if config.agent_streams else None))
+
+
+def speaking_sampling(bundle: Bundle) -> Sampling:
+    """How a model draws when it speaks: as when it talks, with the guidance of the mode. Errors: UserError, no mode."""
+    own, mode = bundle.config.sampling, need_mode(bundle, "speak")
+    return own if mode.guidance is None else replace(own, guidance=mode.guidance)
 
 
 def need_mode(bundle: Bundle, name: Literal["transcribe", "speak"]) -> Mode:

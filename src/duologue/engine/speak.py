@@ -52,7 +52,8 @@ class SpeakConfig:
     audio_top_k: int | None = None
     """Audio tokens that can be drawn; 0: all."""
     guidance: float | None = None
-    """How closely the sound follows the words: 1 as learned, above 1 more closely, at twice the work."""
+    """How closely the sound follows the words: 1 as learned, above 1 more closely, at twice the work; as its speak mode
+    says if left out."""
     padding_bonus: float = 0.0
     """Added to the logit of PAD: above 0 words come later, below 0 sooner."""
     max_silence: float = 1.2
@@ -80,15 +81,16 @@ def main(config: SpeakConfig) -> int:
     from duologue.base.progress import meter
     from duologue.engine.asked import pick_voice, settings
     from duologue.engine.bundle import load
+    from duologue.engine.modes import speaking_sampling
     from duologue.engine.reading import Pace
     from duologue.engine.speaking import Manner, speak_all
 
     pace = Pace(max_silence=config.max_silence, tail=config.tail)
     bundle = load(config.model, device=config.device, dtype=config.dtype)
     drawn = settings(
-        bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
-        audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
-        guidance=config.guidance,
+        speaking_sampling(bundle), config.seed, config.padding_bonus, greedy=config.greedy,
+        text_temperature=config.text_temperature, audio_temperature=config.audio_temperature,
+        audio_top_k=config.audio_top_k, guidance=config.guidance,
     )  # fmt: skip
     voice = pick_voice(config.voice_prompt, bundle)
     manner = Manner(sampling=drawn, text_prompt=config.text_prompt, voice=voice, pace=pace)

@@ -21,7 +21,7 @@ from duologue.dialogue.timeline import Word
 from duologue.engine.bundle import Bundle
 from duologue.engine.duplex import Duplex, DuplexState
 from duologue.engine.engine import FREE
-from duologue.engine.modes import need_mode
+from duologue.engine.modes import need_mode, speaking_sampling
 from duologue.engine.prompts import Prompter, Voice, prompt_room, tones
 from duologue.engine.reading import Due, Pace, Reader, spell
 from duologue.engine.sampling import Sampling, Script
@@ -42,7 +42,7 @@ class Manner:
     """How texts are said."""
 
     sampling: Sampling | None = None
-    """Settings of each slot; the model's own if None."""
+    """Settings of each slot; the model's own for speaking if None."""
     text_prompt: str | None = None
     """What the model is told before; what its mode says if None."""
     voice: Voice | None = None
@@ -160,7 +160,7 @@ class Speaker:
         tail = max(1, round(manner.pace.tail * layout.frame_rate))
         self._texts, self._codec, self._config = texts, codec, c
         self._lines = [_Line(i, reader, shift, tail) for i, reader in enumerate(readers)]
-        self._sampling = manner.sampling or bundle.config.sampling
+        self._sampling = manner.sampling or speaking_sampling(bundle)
         self._prompt = (mode.prompt or "") if manner.text_prompt is None else manner.text_prompt
         self._voice, self._tone = manner.voice, tones(codec, kyutai=bundle.config.kyutai_codec)
         longest = max((reader.longest() for reader in readers), default=0)

@@ -86,8 +86,9 @@ def main(config: TalkConfig) -> int:
     bundle = load(config.model, device=config.device, dtype=config.dtype)
     codec = bundle.need_codec()
     drawn = settings(
-        bundle, config.seed, config.padding_bonus, greedy=config.greedy, text_temperature=config.text_temperature,
-        text_top_k=config.text_top_k, audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
+        bundle.config.sampling, config.seed, config.padding_bonus, greedy=config.greedy,
+        text_temperature=config.text_temperature, text_top_k=config.text_top_k,
+        audio_temperature=config.audio_temperature, audio_top_k=config.audio_top_k,
         guidance=config.guidance, pad_temperature=config.pad_temperature,
     )  # fmt: skip
     voice = pick_voice(config.voice_prompt, bundle)

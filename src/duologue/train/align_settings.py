@@ -323,12 +323,15 @@ def kyutai_lora() -> AlignSettings:
 
 def aspirin() -> AlignSettings:
     """ASPIRin (arXiv 2604.10065): the policy is over speaking and silence, groups of 2, no clip that matters. Its own
-    reward (the product of two rates of word times) is not used: the axes' rewards are."""
+    reward (the product of two rates of word times) is not used: the axes' rewards are. A sum over hundreds of logits
+    makes one of the two actions certain, so that their entropy says nothing and is not guarded."""
     update = UpdateSettings(
         updates=1, projection="sum_of_logits", kl=KLConfig(beta=0.001), lora=LoRAConfig(rank=256),
         optimizer=OptimizerConfig(kind="adamw", rate=1e-5, warmup=0, flat=1.0, decay=0.0, clip=1.0),
     )  # fmt: skip
-    return AlignSettings(rollouts=RolloutSettings(group=2, lead_s=3.0), update=update)
+    return AlignSettings(
+        rollouts=RolloutSettings(group=2, lead_s=3.0), update=update, guard=GuardSettings(entropy=None)
+    )
 
 
 def wavalign() -> AlignSettings:
