@@ -12,6 +12,7 @@ keep their form and take the demo's sizes and rate, so that rows compare; the pa
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -65,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, row in rows.items():
         print(line(name, row))
     if options.json:
-        write_json(options.json, {"made": made("align_table.py", arguments, 0), "rows": rows})
+        known = {name: {m: [None if math.isnan(x) else x for x in found] for m, found in row.items()}
+                 for name, row in rows.items()}  # fmt: skip
+        write_json(options.json, {"made": made("align_table.py", arguments, options.threads or 0), "rows": known})
     return 0
 
 
@@ -81,8 +84,12 @@ def run(folder: Path, changes: Sequence[str], seed: int, size: Sequence[str] = (
 
 
 def line(name: str, row: dict[str, tuple[float, float, int]]) -> str:
-    cells = [f"{row[m][0]:+.3f} ± {row[m][1]:.3f}" if m in row else "" for m in SHOWN]
-    return f"| {name} | " + " | ".join(cells) + " |"
+    return f"| {name} | " + " | ".join(cell(*row[m]) if m in row else "" for m in SHOWN) + " |"
+
+
+def cell(mean: float, half: float, seeds: int) -> str:
+    """A mean over seeds with its 95 % interval; of one seed there is none."""
+    return f"{mean:+.3f}" if seeds == 1 else f"{mean:+.3f} ± {half:.3f}"
 
 
 if __name__ == "__main__":
