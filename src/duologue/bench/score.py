@@ -68,9 +68,12 @@ def main(config: ScoreConfig) -> int:
     """Score one task; print the summary, and write the run folder."""
     _check(config)
     from duologue.base.runs import RunFolder
+    from duologue.bench.recordings import recordings, unfold
     from duologue.bench.results import write_score
 
     with RunFolder.create(config.out, "score", config, resume=config.resume) as run:
+        if served := recordings(config.dir):
+            config = replace(config, dir=unfold(served, run.path / "samples"))
         score, page = _scored(config, _judge(config))
         write_score(run.path / "result.json", score)
         if config.json is not None:
