@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+import soundfile
 
 from duologue.audio.wave import read_audio
 from duologue.audio.words import read_two_sided_words
 from duologue.cli import main
 from duologue.engine.sampling import Sampling
+from duologue.serve.recording import BLOCK, Archive
 from serving import alone, bundle, exchange, noise, running, talker
 
 
@@ -58,3 +61,26 @@ def test_nothing_is_recorded_where_the_server_does_not(tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(test(), 60))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recording_that_could_not_be_written_whole_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def write(self: soundfile.SoundFile, sound: np.ndarray) -> None:
+        written.append(len(sound))
+        if len(written) == 2:
+            raise OSError("no space left on device")
+
+    done: list[bool] = []
+    archive = Archive(tmp_path, 1920, dict, lambda: done.append(True))
+    recorder = archive.record("x", {})
+    monkeypatch.setattr(soundfile.SoundFile, "write", write)
+    for _ in range(3 * BLOCK):
+        recorder.add(np.zeros(1920, np.float32), None)
+    recorder.close("goodbye")
+    archive.close()
+    assert len(written) == 2
+    assert not done
+    assert list(tmp_path.iterdir()) == []

@@ -61,6 +61,7 @@ class Recorder:
         self._pieces: list[tuple[str, float]] = []
         self._stack = ExitStack()  # the thread's, as is the file
         self._file: soundfile.SoundFile | None = None
+        self._lost = False
 
     def add(self, agent: Samples, user: Samples | None) -> None:
         """A frame [frame] of the agent, heard in the next one, and what was heard of the user; None: silence."""
@@ -100,14 +101,23 @@ class Recorder:
             self._archive.later(lambda: self._write(sound))
 
     def _write(self, sound: np.ndarray) -> None:
-        if self._file is None:
-            aside = self._stack.enter_context(atomic_path(self._archive.folder / f"{self._name}.flac"))
-            self._file = self._stack.enter_context(
-                soundfile.SoundFile(aside, "w", samplerate=RATE, channels=2, format="FLAC", subtype="PCM_16")
-            )
-        self._file.write(sound)
+        if self._lost:
+            return
+        try:
+            if self._file is None:
+                aside = self._stack.enter_context(atomic_path(self._archive.folder / f"{self._name}.flac"))
+                self._file = self._stack.enter_context(
+                    soundfile.SoundFile(aside, "w", samplerate=RATE, channels=2, format="FLAC", subtype="PCM_16")
+                )
+            self._file.write(sound)
+        except Exception:
+            self._lost = True
+            with self._stack:  # a recording with a hole gets no name: what was written goes
+                raise
 
     def _finish(self, about: dict[str, Any]) -> None:
+        if self._lost:
+            return
         self._stack.close()
         write_json(self._archive.folder / f"{self._name}.json", about)
         self._archive.done()
