@@ -27,12 +27,12 @@ from duologue.engine.bundle import Bundle, load
 from duologue.engine.converse import Conversation, Setup, converse
 from duologue.engine.duplex import Duplex
 from duologue.engine.listening import transcribe
-from duologue.engine.modes import Mode
+from duologue.engine.modes import Mode, Modes
 from duologue.engine.prompts import Prompter, tones
 from duologue.engine.sampling import GREEDY
 from duologue.model.initial import random_codec
 from duologue.model.presets import PRESETS
-from duologue.train.lm import TrainLMConfig, begin, main
+from duologue.train.lm import TrainLMConfig, begin, declared, main
 from duologue.train.lm_learner import LMLearner, LMLearning
 from duologue.train.lm_loss import Weights
 from duologue.train.loop import LoopConfig, train
@@ -322,6 +322,12 @@ class TestVerb:
         assert all(np.isfinite(v) for row in rows for v in row.values())
         assert rows[-1]["held_out_loss"] == read_json(tmp_path / "last.json")["held_out_loss"] > 0
         assert "M parameters, 4 steps" in capsys.readouterr().out
+
+    def test_how_closely_it_speaks_outlives_more_training(self, files: Path, tmp_path: Path) -> None:
+        start = begin(config(files, tmp_path), header(files))
+        guided = Modes(speak=Mode(prompt="as before", guidance=2.0))
+        told = declared(replace(start, config=replace(start.config, modes=guided)), read_mix(files / "mix.yaml"))
+        assert told.config.modes.speak == Mode(prompt="be kind", guidance=2.0)
 
     def test_after_a_kill_the_weights_are_the_same_to_the_last_bit(
         self, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

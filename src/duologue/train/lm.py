@@ -219,7 +219,7 @@ def declared(bundle: Bundle, mix: Mix) -> Bundle:
             modes = replace(modes, transcribe=mode)
             break
     if mix.speak_prompt is not None:
-        modes = replace(modes, speak=Mode(prompt=mix.speak_prompt))
+        modes = replace(modes, speak=replace(modes.speak or Mode(), prompt=mix.speak_prompt, text_delay=0.0))
     return replace(bundle, config=replace(bundle.config, modes=modes))
 
 
