@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,15 @@ def test_the_scenarios_are_a_fixed_mix() -> None:
     assert {s.limit for s in first} == {5.0}
     assert len({s.id for s in first_scenarios(200)}) == 200
     assert [s.id for s in first_scenarios(200)[:24]] == [s.id for s in first]
+    more = first_scenarios(450)
+    assert len({s.id for s in more}) == 450
+    assert [replace(s, id="") for s in more[200:400]] == [replace(s, id="") for s in more[:200]]
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--scenarios", "201"], "--scenarios: there are 200"),
+        (["--prompted", "201"], "--prompted: there are 200"),
         (["--scenarios", "0"], "--scenarios: 0 is too few"),
         (["--seconds", "0"], "--seconds: 0.0 is no length"),
         (["--seed", "-1"], "--seed: -1 is no seed"),

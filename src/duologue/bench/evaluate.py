@@ -34,7 +34,8 @@ class EvaluateNanoConfig:
     rows: tuple[Group, ...] = GROUPS
     """Which groups of rows."""
     scenarios: int = 200
-    """Live talks with scripted users, in a fixed order; the first 24 are in the report."""
+    """Live talks with scripted users, in a fixed order; the first 24 are in the report. There are 200; past
+    them the same come again with other draws."""
     seconds: float | None = None
     """The user of a talk leaves after so long; by default as each scenario says."""
     slots: int = 8
@@ -154,7 +155,7 @@ def check(config: EvaluateNanoConfig) -> None:
     from duologue.engine.sampling import SEEDS
 
     whole = {
-        "--scenarios": (config.scenarios, 200), "--slots": (config.slots, None), "--threads": (config.threads, None),
+        "--scenarios": (config.scenarios, None), "--slots": (config.slots, None), "--threads": (config.threads, None),
         "--batch": (config.batch, None), "--utterances": (config.utterances, 120),
         "--text-count": (config.text_count, None), "--prompted": (config.prompted, 200),
     }  # fmt: skip

@@ -171,9 +171,14 @@ def recorded(job: Job) -> list[Shown]:
 
 
 def first_scenarios(count: int, seconds: float | None = None) -> list[Scenario]:
-    """The first scenarios of a fixed order that mixes all axes; the user leaves after `seconds`, if given."""
+    """The first scenarios of a fixed order that mixes all axes; the user leaves after `seconds`, if given.
+
+    Past the last they come again under other names, and so with other draws.
+    """
     mixed = sorted(scenarios(), key=lambda s: hashlib.sha256(f"{ORDER}/{s.id}".encode()).digest())
-    return [s if seconds is None else replace(s, limit=min(seconds, s.limit)) for s in mixed[:count]]
+    rounds = -(-count // len(mixed))
+    again = [replace(s, id=f"{s.id}.{n}") for n in range(2, rounds + 1) for s in mixed]
+    return [s if seconds is None else replace(s, limit=min(seconds, s.limit)) for s in [*mixed, *again][:count]]
 
 
 def _voices(names: Sequence[str], count: int) -> Callable[[], list[Utterance]]:
