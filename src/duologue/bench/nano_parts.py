@@ -163,7 +163,7 @@ def recorded(job: Job) -> list[Shown]:
     for i, ((path, _), talk) in enumerate(zip(users, talks, strict=True)):
         speech = detect_speech([talk.audio.channel(side) for side in (0, 1)])
         timeline = Timeline(Track.of(speech[0], talk.words), Track.of(speech[1]), talk.audio.duration)
-        title = f"{path.parent.name}/{path.name}"
+        title = "/".join(path.absolute().parts[-3:])
         found.append(
             measured(job, f"user-{i + 1}", title, "recorded user", talk.audio, timeline, listen=True, keep=True)
         )
