@@ -15,7 +15,7 @@ import torch
 import duologue
 from duologue.base.errors import UserError
 from duologue.base.files import read_json, write_json
-from duologue.engine.bundle import Bundle, load, read_sampling
+from duologue.engine.bundle import NANO, Bundle, find, load, read_sampling
 from duologue.engine.export import export
 from duologue.engine.lineage import INTERACTIVITY, MOSHI, PERSONAPLEX, lineage
 from duologue.engine.voices import Voices
@@ -99,6 +99,19 @@ def test_an_installation_without_nano_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(bundle, "NANO", tmp_path / "absent")
     with pytest.raises(UserError, match="nano: is not in this installation"):
         load("nano")
+
+
+def test_only_a_folder_with_weights_stands_in_for_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    shipped, made = find(NANO), find("nano")
+    assert made is not None
+    assert shipped is not None
+    assert made.source == shipped.source
+    export(load(TINY, device="cpu"), tmp_path / "nano")
+    made = find("nano")
+    assert made is not None
+    assert made.source != shipped.source
 
 
 class TestFolder:

@@ -148,8 +148,12 @@ def find(name: str | Path) -> Checkpoint | None:
     """What a name stands for, as `load`, before any weights are read; None for random weights."""
     if RANDOM.fullmatch(str(name)):
         return None
-    packaged = name == "nano" and not Path(name).exists()
-    return find_checkpoint(resolve(_nano() if packaged else name))
+    return find_checkpoint(resolve(_nano() if name == "nano" and not _holds_model(Path(name)) else name))
+
+
+def _holds_model(place: Path) -> bool:
+    """Whether a file, or a folder with weights, stands there: another folder of that name is nobody's model."""
+    return place.is_file() or any(place.glob("*.safetensors"))
 
 
 class _Parts:
