@@ -135,7 +135,8 @@ def main(config: EvaluateNanoConfig) -> int:
 
             command = shlex.join(["duologue", *sys.argv[1:]])
             write_report(run.report_path, page(config.model, rows, scripted, users, command))
-        print(table(rows))
+        if rows:
+            print(table(rows))
         print(run.report_path if config.report else run.path / "result.json")
     return 0
 
