@@ -102,7 +102,11 @@ def test_a_file_comes_back_equal(tmp_path):
     assert again.config == TINY
     audio = noise(1, 4)
     assert torch.equal(again.encode(audio), codec.encode(audio))
-    assert torch.equal(again.decode(again.encode(audio)), codec.decode(codec.encode(audio)))
+    assert all(torch.equal(x, codec.state_dict()[name]) for name, x in again.state_dict().items())
+    # Equal weights elsewhere in memory: on some processors sums are taken in another order.
+    torch.testing.assert_close(
+        again.decode(again.encode(audio)), codec.decode(codec.encode(audio)), atol=1e-6, rtol=1e-5
+    )
     with pytest.raises(UserError, match="spectral"):
         load_mimi(file)
 

@@ -138,7 +138,7 @@ def test_fewer_depth_steps_change_nothing_in_the_others() -> None:
     codes = random_codes(config, 9, holes=False)
     with torch.no_grad():
         whole, part, text = model(codes), model(codes, depth_steps=2), model(codes, depth_steps=0)
-    torch.testing.assert_close(part.audio_logits, whole.audio_logits[:, :2], atol=1e-6, rtol=0)
+    torch.testing.assert_close(part.audio_logits, whole.audio_logits[:, :2], atol=1e-5, rtol=0)
     assert torch.equal(text.text_logits, whole.text_logits)
     assert text.audio_logits.shape == (2, 0, 9, config.card)
 
