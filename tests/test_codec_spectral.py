@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from duologue.base.errors import UserError
 from duologue.codec import load_codec, save_codec
 from duologue.codec.checkpoint import load_mimi
+from duologue.codec.layout import lay_out
 from duologue.codec.spectral import SpectralCodec, SpectralConfig, mel_bands
 from duologue.model.initial import random_codec
 
@@ -103,10 +104,8 @@ def test_a_file_comes_back_equal(tmp_path):
     audio = noise(1, 4)
     assert torch.equal(again.encode(audio), codec.encode(audio))
     assert all(torch.equal(x, codec.state_dict()[name]) for name, x in again.state_dict().items())
-    # Equal weights elsewhere in memory: on some processors sums are taken in another order.
-    torch.testing.assert_close(
-        again.decode(again.encode(audio)), codec.decode(codec.encode(audio)), atol=1e-6, rtol=1e-5
-    )
+    lay_out(codec)  # as a file's weights are laid out, on which the order of sums hangs on some processors
+    assert torch.equal(again.decode(again.encode(audio)), codec.decode(codec.encode(audio)))
     with pytest.raises(UserError, match="spectral"):
         load_mimi(file)
 

@@ -134,11 +134,11 @@ def test_masked_positions_are_zero_and_without_gradient() -> None:
 
 def test_fewer_depth_steps_change_nothing_in_the_others() -> None:
     config = replace(TINY, dep_q=4)
-    model = random_model(config)
+    model = random_model(config).double()  # in float32 the sizes of products change their last bits
     codes = random_codes(config, 9, holes=False)
     with torch.no_grad():
         whole, part, text = model(codes), model(codes, depth_steps=2), model(codes, depth_steps=0)
-    torch.testing.assert_close(part.audio_logits, whole.audio_logits[:, :2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(part.audio_logits, whole.audio_logits[:, :2], atol=1e-12, rtol=0)
     assert torch.equal(text.text_logits, whole.text_logits)
     assert text.audio_logits.shape == (2, 0, 9, config.card)
 
