@@ -16,7 +16,7 @@ from duologue.audio.loudness import loudness
 from duologue.audio.wave import Audio, read_audio, write_audio
 from duologue.base.arguments import parse
 from duologue.base.errors import UserError
-from duologue.corpus import voices
+from duologue.corpus import simulate, voices
 from duologue.corpus.channel import ChannelConfig, Effects, apply_effects, draw_effects, made_noise, telephone
 from duologue.corpus.render import CEILING, heard, levelled_to, plan_record, render
 from duologue.corpus.simulate import SimulateConfig, main, read_truth
@@ -253,6 +253,36 @@ def test_an_agent_alone_says_the_lines_of_both_and_the_user_at_most_nods(chat: P
         for line in chat.read_text().split("\n\n")[0].splitlines():
             assert line[3:].split()[-2] in said
         assert len(timeline.agent.words or ()) > 4 * len(timeline.user.words or ())
+
+
+def test_a_user_who_is_heard_says_the_lines_of_both_each_in_another_voice(
+    chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    drawn = simulate.draw_voice
+
+    def draw(bases: tuple[str, ...], draws: np.random.Generator, **given: str) -> str:
+        name = drawn(bases, draws, **given)
+        if not given:  # apart from nobody: a line of one who is heard
+            asked.append(name)
+        return name
+
+    monkeypatch.setattr(simulate, "draw_voice", draw)
+    make(chat, tmp_path / "corpus", "--heard")
+    rows = [json.loads(line) for line in (tmp_path / "corpus" / "data.jsonl").read_text().splitlines()]
+    for row in rows:
+        timeline = read_truth(tmp_path / "corpus" / "truth" / Path(row["path"]).with_suffix(".json").name)
+        assert len(timeline.user.words or ()) > 4 * len(timeline.agent.words or ())
+    assert len(set(asked)) == len(asked) > 2 * len(rows)
+    first = list(asked)
+    make(chat, tmp_path / "again", "--heard")
+    assert asked == first * 2, "the same lines have the same voices"
+
+
+def test_somebody_must_be_left_to_speak(chat: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--alone: and --heard leave nobody"):
+        main(SimulateConfig(out=tmp_path / "corpus", hours=0.01, script=str(chat), alone=True, heard=True))
+    assert not (tmp_path / "corpus").exists()
 
 
 def contents(out: Path) -> dict[str, bytes]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +56,9 @@ class SimulateConfig:
     alone: bool = False
     """Let the agent say both sides' lines, while the user at most nods: to learn a voice from. Its timing is nobody's,
     so the self-check means nothing."""
+    heard: bool = False
+    """The other way round: the user says everything, each line in another voice, and the agent at most nods: what a
+    model that transcribes learns from."""
     agent_voice: str = "pico/en-US"
     """ENGINE/VOICE, with @PITCH, xTEMPO and +-GAINdB behind it as wanted: pico/en-US@1.08x0.95-3dB."""
     user_voices: tuple[str, ...] = ("pico/en-US", "pico/en-GB")
@@ -115,6 +120,8 @@ def main(config: SimulateConfig) -> int:
         raise UserError(f"{config.seed} is no seed", place="--seed", mend=f"use 0 to {2**31 - 1}")
     if not -60 <= config.level <= -10:
         raise UserError(f"{config.level:g} LUFS", place="--level", mend="use -60 to -10; speech is usual at -24")
+    if config.alone and config.heard:
+        raise UserError("and --heard leave nobody to speak", place="--alone", mend="use one of the two")
     for name in (config.agent_voice, *config.user_voices):
         _voice(config, name)  # refuses before anything is written
     wanted_jobs = jobs(config)
@@ -144,8 +151,9 @@ def jobs(config: SimulateConfig) -> Iterator[Job]:
         found = False
         for script in load_scripts(config.script, config.seed + lap, config.scripts):
             found = True
-            if config.alone:
-                script = replace(script, turns=tuple(replace(line, side=0) for line in script.turns))
+            if config.alone or config.heard:
+                side = int(config.heard)
+                script = replace(script, turns=tuple(replace(line, side=side) for line in script.turns))
             yield Job(index=next(index), script=script, config=config)
         if not found:
             raise UserError("holds no script", place=config.script, mend="write two turns at least")
@@ -164,7 +172,7 @@ def make(job: Job) -> Made:
     draws = np.random.default_rng([config.seed, job.index])
     seed = int(draws.integers(2**31))
     voices = _pair(config, draws)
-    teller = _Teller(voices)
+    teller = _Teller(voices, partial(_heard_voice, config, job.index) if config.heard else None)
     plan = arrange(job.script, teller.speak, config.knobs, seed)
     plan = replace(plan, voices=(voices[0].name, voices[1].name))
     rendered = render(plan, (config.level + voices[0].spec.gain, config.level + voices[1].spec.gain))
@@ -194,8 +202,8 @@ def make(job: Job) -> Made:
 class _Teller:
     """Speaks for both sides and keeps count: how word times are known, and how fast the engines are."""
 
-    def __init__(self, voices: tuple[SynthVoice, SynthVoice]) -> None:
-        self._voices = voices
+    def __init__(self, voices: tuple[SynthVoice, SynthVoice], voice_of: Callable[[str], SynthVoice] | None) -> None:
+        self._voices, self._voice_of = voices, voice_of
         self._known: dict[tuple[int, str], Spoken] = {}
         self.methods: Counter[str] = Counter()
         self.said: Counter[str] = Counter()
@@ -204,8 +212,9 @@ class _Teller:
     def speak(self, side: int, text: str) -> Spoken:
         if (side, text) not in self._known:
             start = time.perf_counter()
-            spoken, method = self._voices[side].speak_told(text)
-            engine = self._voices[side].spec.engine
+            voice = self._voices[side] if self._voice_of is None or not side else self._voice_of(text)
+            spoken, method = voice.speak_told(text)
+            engine = voice.spec.engine
             self.took[engine] += time.perf_counter() - start  # type: ignore[assignment]
             self.said[engine] += spoken.duration  # type: ignore[assignment]
             self.methods[method] += 1
@@ -279,6 +288,12 @@ def _voice(config: SimulateConfig, name: str) -> SynthVoice:
     return find_voice(name, weights=weights, times=config.times, fluent=True)
 
 
+def _heard_voice(config: SimulateConfig, index: int, text: str) -> SynthVoice:
+    """Who says a line of a user who is heard: anybody, the same for the same line of a conversation."""
+    draws = np.random.default_rng([config.seed, index, zlib.crc32(text.encode())])
+    return _voice(config, draw_voice(config.user_voices, draws))
+
+
 def _pair(config: SimulateConfig, draws: np.random.Generator) -> tuple[SynthVoice, SynthVoice]:
     if config.vary:
         user = draw_voice(config.user_voices, draws, apart_from=config.agent_voice)
@@ -298,7 +313,8 @@ def _settle(config: SimulateConfig) -> None:
     path = config.out / SETTINGS
     if path.exists():
         # Corpora made before the chats were split come from all of them.
-        changed = differences({"scripts": "all", "alone": False} | read_json(path)["settings"], settings)
+        before = {"scripts": "all", "alone": False, "heard": False} | read_json(path)["settings"]
+        changed = differences(before, settings)
         if changed:
             mend = "choose another folder, or give the settings that it has"
             raise UserError(f"was made with another {', '.join(changed)}", place=config.out, mend=mend)
