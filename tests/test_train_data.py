@@ -22,6 +22,7 @@ from duologue.model.presets import PRESETS
 from duologue.model.text import load_text, system_prompt
 from duologue.model.words import TextLayout, lay_words
 from duologue.train.excerpts import CUT, VOICE_FRAMES, Batch, Excerpts, place
+from duologue.train.spelling import letter_bits
 from duologue.train.talks import Mix, Source, SourceConfig, Talk, cache_header, load_mix, read_mix
 from duologue.train.texts import lay_text, load_texts
 from duologue.train.tokenizer import TrainTokenizerConfig, main, trained
@@ -77,6 +78,7 @@ def talk(frames: int = 200, seed: int = 0) -> Talk:
         text=np.stack([lay_words(w, SPELLING, frames).numpy().astype(np.int32) for w in spoken]),
         late=np.stack([lay_words(w, SPELLING, frames, late).numpy().astype(np.int32) for w in spoken]),
         speaks=speaks,
+        letters=np.stack([letter_bits(w, frames, 12.5) for w in spoken]),
     )
 
 

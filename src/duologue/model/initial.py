@@ -17,10 +17,13 @@ from duologue.base.compute import pick_device, pick_dtype
 from duologue.codec.config import MimiConfig
 from duologue.codec.mimi import Mimi
 from duologue.codec.spectral import SpectralCodec, SpectralConfig
+from duologue.codec.split import SplitCodec
 from duologue.model.checkpoint import FLOAT32
 from duologue.model.config import LMConfig
 from duologue.model.lm import DuplexLM
 
+SOUND = 0.3
+"""Standard deviation of an embedding that begins as what the codec's first codebooks say."""
 ENTRY = 0.1
 """Standard deviation of an entry of a random codec's codebooks."""
 
@@ -47,6 +50,27 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
     std = 1 / math.sqrt(shape[-1])
     return nn.init.trunc_normal_(torch.empty(shape), 0.0, std, -3 * std, 3 * std, generator=generator)
+
+
+@torch.no_grad()
+def embed_codes(model: DuplexLM, codec: SplitCodec, seed: int = 0) -> None:
+    """Let codes be embedded as the vectors that they stand for in the codec, turned at random into the model's width.
+
+    Semantic codes are turned in one way and acoustic ones in another, so that all refinements of a latent add up as in
+    the codec, which says much more in the first of them: their sizes stay as they are to one another.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first, rest = codec.quantizer.rvq_first, codec.quantizer.rvq_rest
+    for part, begin in ((first, 0), (rest, 1)):
+        vectors = [book.entries().cpu() for book in part.codebooks()]
+        vectors = [x - x.mean(0) for x in vectors]
+        turned = torch.randn(vectors[0].shape[1], model.config.dim, generator=generator)
+        scale = SOUND / (vectors[0] @ turned).std()
+        for side in {0, model.config.n_q - model.config.user_streams}:
+            for at, x in enumerate(vectors, side + begin):
+                if at < len(model.emb) and at - side < max(model.config.user_streams, model.config.agent_streams):
+                    table = model.emb[at].get_parameter("weight")
+                    table[: len(x)] = (scale * x @ turned).to(table)
 
 
 def random_codec(

@@ -66,6 +66,12 @@ PRESETS: Mapping[str, Preset] = {
         ),
         codec=SpectralConfig(),
     ),
+    "nano-ears": Preset(
+        lm=LMConfig(
+            n_q=8, dep_q=0, delays=(0,) * 9, card=512, text_card=512, dim=320, num_layers=6, num_heads=5, context=250,
+        ),
+        codec=SpectralConfig(),
+    ),
     "tiny": Preset(
         lm=LMConfig(
             card=64, text_card=128, dim=32, num_layers=2, num_heads=2, context=50, depformer_dim=16,
@@ -79,4 +85,4 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }  # fmt: skip
 """moshi-7b and personaplex-7b are the released shapes. mini takes Mimi's own codes. nano is small enough to talk on two
-CPU cores, and fits in 60 MB in fp16 with its codec. tiny is for tests."""
+CPU cores; nano-ears writes down what it hears, from the same codes. tiny is for tests."""

@@ -39,6 +39,8 @@ class Batch:
     """bool [B, T]: frames in which the agent speaks."""
     sounds: Tensor
     """bool [B, T]: frames of excerpts that have sound to learn from."""
+    letters: Tensor
+    """int64 [B, T]: which letters of the user's words sound in each frame, as `spelling.letter_bits`."""
 
 
 class Excerpts:
@@ -77,7 +79,7 @@ class Excerpts:
         rows = [self._draw(rng) for _ in range(count)]
         return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         at = int(rng.choice(len(self._sources), p=self._weights))
         source, delay, talks = self._sources[at]
         talk = talks[int(rng.choice(len(talks), p=self._shares[at]))]
@@ -118,9 +120,11 @@ class Excerpts:
         speaks = torch.zeros(self._frames, dtype=torch.bool)
         if source.task == "talk":
             speaks[prompt.shape[1] : end] = torch.from_numpy(talk.speaks[side, start : start + taken])
-        return codes, learn, speaks, learn
+        letters = torch.zeros(self._frames, dtype=torch.long)
+        letters[prompt.shape[1] : end] = torch.from_numpy(talk.letters[1 - side, start : start + taken])
+        return codes, learn, speaks, learn, letters
 
-    def _words(self, text: Text, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _words(self, text: Text, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """A text, with sound that is absent, or silence, all along."""
         c, T = self._config, self._frames
         codes = torch.full((1 + c.n_q, T), -1, dtype=torch.long)
@@ -131,16 +135,16 @@ class Excerpts:
             codes[agent:user] = self._tone.silence[: c.user_streams, None]
         no = torch.zeros(T, dtype=torch.bool)
         # A text begins at once, which a talk does not: nothing before it tells them apart.
-        return codes, torch.arange(T) >= self._cut, no, no
+        return codes, torch.arange(T) >= self._cut, no, no, no.long()
 
-    def _silence(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _silence(self) -> tuple[Tensor, ...]:
         """Nobody says anything."""
         c, T = self._config, self._frames
         streams = (self._tone.silence[: c.agent_streams], self._tone.silence[: c.user_streams])
         text = torch.tensor([c.existing_text_padding_id])
         rest = torch.full((c.n_q - c.agent_streams - c.user_streams,), -1)
         no = torch.zeros(T, dtype=torch.bool)
-        return torch.cat((text, *streams, rest))[:, None].repeat(1, T), ~no, no, ~no
+        return torch.cat((text, *streams, rest))[:, None].repeat(1, T), ~no, no, ~no, no.long()
 
     def _view(self, talk: Talk, side: int, task: str, start: int, taken: int) -> Tensor:
         """Codes [K, taken] of an excerpt as the model reads them."""

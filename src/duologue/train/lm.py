@@ -43,6 +43,9 @@ class TrainLMConfig:
     text_model: Path | None = None
     """Folder of a text model in Hugging Face's format (a Llama such as SmolLM2-135M) whose weights and shape the
     temporal transformer of a new model begins with; the tokenizer is its own."""
+    embed_codes: bool = False
+    """Begin the embeddings of a new model's codes as the vectors that they stand for in the codec: codes that sound
+    alike are alike from the first step."""
     start: str | None = None
     """A model to go on from, instead of random weights: a folder, or a name that duologue talk takes."""
     held_out: float = 0.03
@@ -140,8 +143,9 @@ def begin(config: TrainLMConfig, header: CacheHeader | None) -> Bundle:
     if config.start is None:
         bundle = new_model(config)
     else:
-        if config.text_model is not None:
-            raise UserError("is for a new model", place="--text-model", mend="leave out --start")
+        for name, given in (("text-model", config.text_model), ("embed-codes", config.embed_codes)):
+            if given:
+                raise UserError("is for a new model", place=f"--{name}", mend="leave out --start")
         bundle = load(config.start, device=config.device, dtype="fp32")
     codec = bundle.need_codec()
     if header is None:
@@ -168,11 +172,12 @@ def new_model(config: TrainLMConfig) -> Bundle:
     """
     from duologue.base.typed import nearest
     from duologue.codec.checkpoint import load_codec
+    from duologue.codec.split import SplitCodec
     from duologue.engine.bundle import Bundle, BundleConfig
     from duologue.engine.lineage import lineage, no_lineage
     from duologue.engine.voices import Voices
     from duologue.model.from_text import from_text_model, text_model_config
-    from duologue.model.initial import random_lm
+    from duologue.model.initial import embed_codes, random_lm
     from duologue.model.presets import PRESETS
     from duologue.model.text import load_text
 
@@ -195,6 +200,10 @@ def new_model(config: TrainLMConfig) -> Bundle:
         name, shape = source.resolve().name, text_model_config(source, shape)
         layers = lineage(name)
         lm = from_text_model(source, shape, fold_epsilon=False, seed=config.seed, device=config.device)
+    if config.embed_codes:
+        if not isinstance(codec, SplitCodec):
+            raise UserError("needs a codec with codebooks of its own", place="--embed-codes", mend="leave it out")
+        embed_codes(lm, codec, config.seed)
     silent = frozenset({shape.existing_text_padding_id, shape.existing_text_end_padding_id})
     text = load_text(tokenizer, silent=silent)
     if text.vocab_size > shape.text_card:

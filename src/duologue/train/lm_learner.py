@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from duologue.base.errors import UserError
@@ -43,6 +43,8 @@ class LMLearning:
     learning few hours by heart."""
     text_dropout: float = 0.0
     """Share of excerpts in which it does not get to read the text: what `Sampling.guidance` needs."""
+    spelling: float = 0.0
+    """Weight of telling which letters the user says in each frame: what makes a model that transcribes listen."""
     recompute: bool = False
     """Keep less for the gradient and compute it again: slower, and far less memory."""
     autocast: bool = True
@@ -53,6 +55,8 @@ class LMLearning:
             if not 0 <= getattr(self, name) < 1:
                 problem = f"{getattr(self, name)} is no share"
                 raise UserError(problem, place=f"learning.{name}", mend="use 0 to below 1")
+        if not 0 <= self.spelling < float("inf"):
+            raise UserError(f"{self.spelling} is no weight", place="learning.spelling", mend="use 0 or more")
         for name in ("batch", "passes", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is less than 1", place=f"learning.{name}")
@@ -73,14 +77,17 @@ class LMLearner:
         world: the processes that train together; this one alone if None.
 
     Raises:
-        UserError: Muon with several processes.
+        UserError: Muon or spelling with several processes.
     """
 
     def __init__(
         self, model: DuplexLM, excerpts: Excerpts, checks: Excerpts | None, learning: LMLearning, *, steps: int,
         seed: int, publish: Callable[[RunFolder], None], world: World | None = None,
     ) -> None:  # fmt: skip
+        from torch import nn
+
         from duologue.train.parallel import ALONE, sharded
+        from duologue.train.spelling import Spelling
 
         self.model, self.excerpts, self.checks, self.learning = model, excerpts, checks, learning
         self.steps, self.seed, self._publish, self.world = steps, seed, publish, world or ALONE
@@ -88,8 +95,13 @@ class LMLearner:
         if self.world.count > 1 and learning.optimizer.kind == "muon":
             problem = f"muon needs whole matrices, and {self.world.count} processes hold parts of them"
             raise UserError(problem, place="learning.optimizer.kind", mend="use adamw")
+        if self.world.count > 1 and learning.spelling:
+            raise UserError("is for one process", place="learning.spelling", mend="leave it out, or use one device")
         self._score = sharded(model, self._scored, self.world)
-        self.optimizers = Optimizers(model, learning.optimizer)
+        self.learned, self.spelling = nn.ModuleDict({"model": model}), None
+        if learning.spelling:
+            self.learned["spelling"] = self.spelling = Spelling(model.config.dim).to(self.device)
+        self.optimizers = Optimizers(self.learned, learning.optimizer)
         model.train()
 
     def step(self, number: int) -> Mapping[str, float]:
@@ -110,15 +122,17 @@ class LMLearner:
         return self.world.mean(sums) | {"gradient": float(norm), "rate": o.rate * share}
 
     def state(self) -> dict[str, Any]:
-        state = {"model": self.model.state_dict(), "optimizers": self.optimizers.state()}
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self.learned.items()}
+        state["optimizers"] = self.optimizers.state()
         gathered: dict[str, Any] = self.world.gather(state)
         return gathered
 
     def restore(self, state: dict[str, Any]) -> None:
         from duologue.train.parallel import spread
 
-        own = self.model.state_dict()
-        self.model.load_state_dict({name: spread(x, own.get(name, x)) for name, x in state["model"].items()})
+        for name, part in self.learned.items():
+            own = part.state_dict()
+            part.load_state_dict({key: spread(x, own.get(key, x)) for key, x in state[name].items()})
         self.optimizers.restore(state["optimizers"])
 
     def validate(self) -> Mapping[str, float]:
@@ -144,6 +158,8 @@ class LMLearner:
     def _losses(self, batch: Batch, rng: np.random.Generator) -> Losses:
         import torch
 
+        from duologue.train.spelling import tapped
+
         how = self.learning
         scored, blind, wordless = batch.sounds, None, None
         if how.blind and self.model.training:
@@ -155,7 +171,13 @@ class LMLearner:
             scored = scored & (batch.speaks | torch.from_numpy(rng.random(scored.shape) < how.weights.quiet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=how.autocast):
             given = (batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device), blind, wordless)
-            return Losses(*self._score(*given))
+            if not how.spelling:
+                return Losses(*self._score(*given))
+            with tapped(self.model) as outputs:
+                found = Losses(*self._score(*given))
+            assert self.spelling is not None
+            letters = self.spelling.loss(outputs[0], batch.letters.to(self.device), given[1])
+            return replace(found, total=found.total + how.spelling * letters, letters=letters)
 
     def _scored(
         self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None, blind: Tensor | None,
@@ -170,7 +192,10 @@ class LMLearner:
 
 def numbers(found: Losses) -> dict[str, float]:
     """Losses as plain numbers."""
-    return {
-        "loss": float(found.total.detach()), "text": float(found.text.detach()), "words": float(found.words.detach()),
-        "semantic": float(found.semantic.detach()), "acoustic": float(found.acoustic.detach()),
+    parts = {
+        "loss": found.total, "text": found.text, "words": found.words, "semantic": found.semantic,
+        "acoustic": found.acoustic,
     }  # fmt: skip
+    if found.letters is not None:
+        parts["letters"] = found.letters
+    return {name: float(value.detach()) for name, value in parts.items()}

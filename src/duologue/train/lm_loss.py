@@ -52,6 +52,8 @@ class Losses:
     """Mean over scored frames."""
     acoustic: Tensor
     """Mean over scored frames and acoustic codebooks."""
+    letters: Tensor | None = None
+    """Mean over frames, of all letters together: see `spelling`."""
 
 
 def losses(

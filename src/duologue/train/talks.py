@@ -22,6 +22,7 @@ from duologue.dialogue.timeline import Word, earlier
 from duologue.engine.modes import LONGEST
 from duologue.model.text import TextTokenizer
 from duologue.model.words import ABSENT, BRINK, TextLayout, lay_words
+from duologue.train.spelling import letter_bits
 from duologue.train.texts import Text, load_texts
 
 
@@ -101,6 +102,8 @@ class Talk:
     """[2, T]: the same, late by the mix's `text_delay`; [2, 0] if no task needs it."""
     speaks: NDArray[np.bool_]
     """[2, T]: whether a word of that side sounds."""
+    letters: NDArray[np.int32]
+    """[2, T]: which letters of that side's words sound, as `spelling.letter_bits`."""
 
     @property
     def frames(self) -> int:
@@ -201,6 +204,7 @@ def _talks(
             text=_laid(words, tokenizer, frames, layout),
             late=_laid(words, tokenizer, frames, late) if late else np.zeros((2, 0), np.int32),
             speaks=np.stack([speaking(w or (), frames, layout.frame_rate) for w in words]),
+            letters=np.stack([letter_bits(w or (), frames, layout.frame_rate) for w in words]),
         )
 
 
