@@ -308,8 +308,8 @@ class TestModes:
 
     def test_what_is_declared_is_taken(self) -> None:
         given = {
-            "transcribe": {"prompt": "transcribe", "text_delay": 1.04, "guidance": None},
-            "speak": {"prompt": None, "text_delay": -0.16, "guidance": 2.0},
+            "transcribe": {"prompt": "transcribe", "text_delay": 1.04, "guidance": None, "model": None},
+            "speak": {"prompt": None, "text_delay": -0.16, "guidance": 2.0, "model": None},
         }
         transcribe, speaks = Mode(prompt="transcribe", text_delay=1.04), Mode(text_delay=-0.16, guidance=2.0)
         assert read_modes(given, TINY, "m") == Modes(transcribe=transcribe, speak=speaks)

@@ -21,8 +21,8 @@ from duologue.codec.layout import lay_out
 from duologue.codec.mimi import Mimi
 from duologue.codec.names import joined, names_on_disk
 from duologue.codec.spectral import SpectralCodec, SpectralConfig
-from duologue.codec.split import SplitCodec
-from duologue.codec.weights import Shape, open_weights, save_tensors
+from duologue.codec.split import SplitCodec, encodes
+from duologue.codec.weights import Shape, in_eight_bits, open_weights, save_tensors
 
 NAME, CONFIG = "mimi.safetensors", "config.json"
 SPECTRAL = "spectral"
@@ -81,7 +81,9 @@ def _load(model: AnyCodec, place: Path, device: str) -> AnyCodec:
     return model
 
 
-def save_codec(codec: SplitCodec, path: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+def save_codec(
+    codec: SplitCodec, path: str | Path, dtype: torch.dtype = torch.float32, *, eight_bits: bool = False
+) -> Path:
     """Write a codec, atomically: Mimi so that moshi's loaders.get_mimi reads it.
 
     Args:
@@ -89,6 +91,7 @@ def save_codec(codec: SplitCodec, path: str | Path, dtype: torch.dtype = torch.f
         path: a .safetensors file, or a folder, in which it will be mimi.safetensors. Its shape goes into a .json file
             of the same name beside it: what config.json of a model calls mimi_config_name.
         dtype: of the numbers on disk; codebooks, which are sums and counts, stay in float32.
+        eight_bits: keep the decoder's matrices in 8 bits. What encodes stays as it is, and so do all codes.
 
     Returns:
         the file written.
@@ -96,7 +99,10 @@ def save_codec(codec: SplitCodec, path: str | Path, dtype: torch.dtype = torch.f
     target = Path(path)
     file = target if target.suffix == ".safetensors" else target / NAME
     state = codec.state_dict()
-    save_tensors(file, {name: x if "_codebook" in name else x.to(dtype) for name, x in state.items()})
+    kept = {name: x if "_codebook" in name else x.to(dtype) for name, x in state.items()}
+    if eight_bits:
+        kept |= in_eight_bits({name: x for name, x in kept.items() if not encodes(name)})
+    save_tensors(file, kept)
     write_json(file.with_suffix(".json"), describe(codec.shape))
     return file
 

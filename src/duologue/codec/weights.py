@@ -28,6 +28,10 @@ DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 """Number formats under their names in a safetensors file."""
+ROW_SCALE = ".row_scale"
+"""What the name of a matrix in 8 bits has behind it for the tensor that holds a factor for each of its rows."""
+SMALLEST = 4096
+"""Numbers that a matrix must have to be kept in 8 bits."""
 Shape = tuple[int, ...]
 Rows = tuple[int, int]
 
@@ -60,6 +64,11 @@ class WeightFiles:
             held = self._held[name] if rows is None else self._held[name][slice(*rows)]
             return held.to(device, dtype, copy=True)
         path = self._files[name]
+        if name + ROW_SCALE in self._files:
+            with _opened(path) as file, _opened(self._files[name + ROW_SCALE]) as other:
+                whole = _taken(file, name, rows).float()
+                scale = _taken(other, name + ROW_SCALE, rows).float()
+            return (whole * scale.view(-1, *[1] * (whole.dim() - 1))).to(device, dtype)
         if mapped and (device is None or device.type == "cpu") and dtype in (None, self.dtypes[name]):
             if path not in self._mapped:
                 self._mapped[path] = _opened(path)
@@ -88,6 +97,9 @@ def open_weights(path: Path) -> WeightFiles:
                 found = file.get_slice(name)
                 weights.shapes[name], weights.dtypes[name] = tuple(found.get_shape()), DTYPES.get(found.get_dtype())
                 files[name] = part
+    for name in [x for x in weights.shapes if x.endswith(ROW_SCALE)]:  # of matrices in 8 bits: `read` puts it in
+        del weights.shapes[name], weights.dtypes[name]
+        weights.dtypes[name.removesuffix(ROW_SCALE)] = torch.float32
     return weights
 
 
@@ -102,6 +114,20 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     described = {name: (tuple(x.shape), x.dtype) for name, x in tensors.items()}
     with atomic_path(path) as aside:
         write_tensors(aside, described, lambda name: (tensors[name],), metadata)
+
+
+def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with the matrices among them in 8 bits, and a factor for each row: what `read` turns back."""
+    kept: dict[str, Tensor] = {}
+    for name, x in tensors.items():
+        if x.dim() < 2 or x.numel() < SMALLEST or not x.is_floating_point():
+            kept[name] = x
+            continue
+        rows = x.float().flatten(1)
+        scale = (rows.abs().amax(1) / 127).clamp(min=1e-12)
+        kept[name] = (rows / scale[:, None]).round().to(torch.int8).view(x.shape)
+        kept[name + ROW_SCALE] = scale
+    return kept
 
 
 def write_tensors(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from duologue.engine.lineage import Layer, lineage, no_lineage
 from duologue.engine.modes import Modes, read_modes
 from duologue.engine.sampling import Sampling
 from duologue.engine.voices import Voices
-from duologue.model.checkpoint import CONFIG, OURS
+from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS
 from duologue.model.hub import Source, resolve
 from duologue.model.initial import random_codec, random_lm
 from duologue.model.lm import DuplexLM
@@ -193,8 +193,18 @@ def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
         source=source,
         text_file=text,
         kyutai_codec=KYUTAI_CODEC.fullmatch(values.get("mimi_name") or CODEC) is not None,
-        modes=read_modes(values["duologue"].get("modes"), checkpoint.config, f"{source.name}, {OURS}"),
+        modes=_found(read_modes(values["duologue"].get("modes"), checkpoint.config, f"{source.name}, {OURS}"), source),
     )
+
+
+def _found(modes: Modes, source: Source) -> Modes:
+    """The modes, with the model that transcribes where it lies. Errors: UserError, it is not there."""
+    mode = modes.transcribe
+    if mode is None or mode.model is None:
+        return modes
+    mend = f"modes.transcribe.model in {OURS} names its folder"
+    *_, weights = (source.need(f"{mode.model}/{name}", mend=mend) for name in (CONFIG, OURS, WEIGHTS))
+    return replace(modes, transcribe=replace(mode, model=weights.parent))
 
 
 def read_sampling(values: Mapping[str, Any], own: Mapping[str, Any] = MappingProxyType({})) -> Sampling:

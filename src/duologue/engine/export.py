@@ -14,6 +14,7 @@ from duologue.base.errors import UserError
 if TYPE_CHECKING:
     from duologue.codec.interface import Codec
     from duologue.engine.bundle import Bundle
+    from duologue.engine.modes import Modes
 
 CARD = "README.md"
 
@@ -26,16 +27,21 @@ class ExportConfig:
     """A folder, owner/name on the Hugging Face hub, or random:PRESET@SEED."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FOLDER")]
     """The folder to write; it must be new or empty."""
-    dtype: Literal["same", "fp32", "bf16", "fp16"] = "same"
-    """Number format of the language model on disk; same: as in the source."""
+    dtype: Literal["same", "fp32", "bf16", "fp16", "int8"] = "same"
+    """Number format of the language model on disk; same: as in the source; int8: matrices in 8 bits with a factor for
+    each row, which only Duologue reads, and turns back to run it."""
     lora: Path | None = None
     """A file of adapters to merge into the weights, besides any that the source names itself."""
     codec: bool = True
     """Also write the codec."""
     codec_file: Path | None = None
     """Another codec instead, with the same codes: one whose decoder was trained on (duologue train codec)."""
-    codec_dtype: Literal["fp32", "fp16"] = "fp32"
-    """Number format of the codec on disk; it always runs in fp32. Other than fp32 only for codecs that are not Mimi."""
+    codec_dtype: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Number format of the codec on disk; it always runs in fp32. Other than fp32 only for codecs that are not Mimi.
+    int8: the decoder's matrices in 8 bits, all else in fp16, so that codes stay as they are in fp16."""
+    transcribe: Path | None = None
+    """A model that writes down what it hears, from the same codec's codes and with the same tokenizer, to go along and
+    transcribe for this one."""
     sampling: Path | None = None
     """JSON with how it is sampled from by default, as Kyutai's lm_gen_config: temp, temp_text, top_k, top_k_text;
     cfg_coef with cfg_is_no_text."""
@@ -53,9 +59,13 @@ def main(config: ExportConfig) -> int:
     from duologue.engine.bundle import load
 
     kept = _source_format(config.source) if config.dtype == "same" else config.dtype
-    bundle = load(config.source, device="cpu", dtype=kept, codec=config.codec, lora=config.lora)
+    precision = "fp32" if kept == "int8" else kept
+    bundle = load(config.source, device="cpu", dtype=precision, codec=config.codec, lora=config.lora)
     bundle = _changed(bundle, config)
-    written = export(bundle, config.out, voices=config.voices, force=config.force, codec_dtype=config.codec_dtype)
+    written = export(
+        bundle, config.out, voices=config.voices, force=config.force, codec_dtype=config.codec_dtype,
+        eight_bits=kept == "int8",
+    )  # fmt: skip
     parameters = sum(x.numel() for x in bundle.lm.parameters())
     if config.json is not None:
         from duologue.base.files import write_json
@@ -68,8 +78,9 @@ def main(config: ExportConfig) -> int:
 
 
 def export(
-    bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = False, codec_dtype: str = "fp32"
-) -> dict[str, int]:
+    bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = False, codec_dtype: str = "fp32",
+    eight_bits: bool = False,
+) -> dict[str, int]:  # fmt: skip
     """Write a bundle as a folder; returns its files with their sizes in bytes. It appears whole or not at all.
 
     Args:
@@ -78,15 +89,17 @@ def export(
         voices: also copy the voices that come with the model.
         force: replace a folder that an earlier export wrote.
         codec_dtype: number format of the codec on disk.
+        eight_bits: keep the language model's matrices in 8 bits.
 
     Raises:
         UserError: the folder holds files, or adapters are not merged.
     """
     from duologue.base.config import to_dict
     from duologue.base.files import atomic_path, write_json, write_text
+    from duologue.codec.weights import in_eight_bits, read_weights, save_tensors
     from duologue.engine.bundle import OWN_SAMPLING
     from duologue.engine.card import model_card
-    from duologue.model.checkpoint import CONFIG, OURS, own_config, save_lm
+    from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS, own_config, save_lm
     from duologue.model.config import kyutai_config
     from duologue.model.lora import LoRALinear
 
@@ -96,10 +109,12 @@ def export(
     with atomic_path(folder) as aside:
         aside.mkdir()
         save_lm(bundle.lm, aside)
+        if eight_bits:
+            save_tensors(aside / WEIGHTS, in_eight_bits(read_weights(aside / WEIGHTS)))
         values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices, codec_dtype)
         write_json(aside / CONFIG, values)
         told: dict[str, Any] = {"lineage": [asdict(x) for x in bundle.config.lineage]}
-        modes = {name: mode for name, mode in to_dict(bundle.config.modes).items() if mode is not None}
+        modes = {name: mode for name, mode in to_dict(_write_ears(bundle, aside)).items() if mode is not None}
         own = {name: value for name in OWN_SAMPLING if (value := getattr(bundle.config.sampling, name)) is not None}
         write_json(
             aside / OURS, own_config(bundle.lm.config) | told | {"modes": modes} | ({"sampling": own} if own else {})
@@ -138,7 +153,42 @@ def _changed(bundle: Bundle, config: ExportConfig) -> Bundle:
             mend = "take one that was trained with --start and --learning.train decoder"
             raise UserError("has other codes than the model's codec", place=config.codec_file, mend=mend)
         bundle = replace(bundle, codec=codec)
+    if config.transcribe is not None:
+        bundle = _with_ears(bundle, config.transcribe)
     return bundle
+
+
+def _with_ears(bundle: Bundle, folder: Path) -> Bundle:
+    """The bundle with a model that transcribes for it. Errors: UserError, that does not, or hears something else."""
+    from duologue.codec.split import SplitCodec
+    from duologue.codec.tokens import codes_hash
+    from duologue.engine.bundle import load
+    from duologue.engine.modes import need_mode
+
+    ears = load(folder, device="cpu", dtype="fp32")
+    mode = need_mode(ears, "transcribe")
+    one, other = bundle.codec, ears.codec
+    if not (isinstance(one, SplitCodec) and isinstance(other, SplitCodec) and codes_hash(one) == codes_hash(other)):
+        raise UserError("hears the codes of another codec", place=folder, mend="train it on this model's codes")
+    files = bundle.config.text_file, ears.config.text_file
+    if None in files or len({file.read_bytes() for file in files if file is not None}) != 1:
+        raise UserError("writes with another tokenizer", place=folder, mend="train it with --tokenizer of this model")
+    modes = replace(bundle.config.modes, transcribe=replace(mode, model=folder))
+    return replace(bundle, config=replace(bundle.config, modes=modes))
+
+
+def _write_ears(bundle: Bundle, folder: Path) -> Modes:
+    """Copy the model that transcribes, if it is one of its own; the modes with its place in the folder."""
+    from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS
+
+    modes = bundle.config.modes
+    if modes.transcribe is None or modes.transcribe.model is None:
+        return modes
+    place = Path("transcribe")
+    (folder / place).mkdir()
+    for name in (CONFIG, OURS, WEIGHTS):
+        shutil.copyfile(modes.transcribe.model / name, folder / place / name)
+    return replace(modes, transcribe=replace(modes.transcribe, model=place))
 
 
 def _names(bundle: Bundle, folder: Path, voices: bool, codec_dtype: str) -> dict[str, Any]:
@@ -176,7 +226,8 @@ def _write_codec(codec: Codec, folder: Path, kyutai: bool, dtype: str) -> dict[s
         raise UserError("Mimi is kept in fp32, as its loaders want it", place="--codec-dtype", mend="leave it out")
     kept = kyutai and codec.shape == MimiConfig()
     name = "codec.safetensors" if isinstance(codec, SpectralCodec) else "mimi.safetensors"
-    file = save_codec(codec, folder / (CODEC if kept else name), {"fp16": torch.float16}.get(dtype, torch.float32))
+    precision = torch.float32 if dtype == "fp32" else torch.float16
+    file = save_codec(codec, folder / (CODEC if kept else name), precision, eight_bits=dtype == "int8")
     shape = file.with_suffix(".json")
     if kept:
         shape.unlink()

@@ -25,7 +25,7 @@ from duologue.codec.stream import keep_rows
 from duologue.dialogue.timeline import Word
 from duologue.engine.bundle import Bundle
 from duologue.engine.engine import FREE, Engine
-from duologue.engine.modes import need_mode
+from duologue.engine.modes import need_mode, transcribing
 from duologue.engine.prompts import Prompter, tones
 from duologue.engine.sampling import GREEDY, Sampling
 from duologue.model.text import system_prompt
@@ -151,6 +151,7 @@ class Transcriber:
         self, bundle: Bundle, slots: int, sampling: Sampling = GREEDY, *, text_prompt: str | None = None,
         seconds: float | None = None,
     ) -> None:  # fmt: skip
+        bundle = transcribing(bundle)
         mode, c = need_mode(bundle, "transcribe"), bundle.lm.config
         self._codec, self._text, self._config = bundle.need_codec(), bundle.need_text(), c
         if self._codec.n_codebooks < c.user_streams or self._codec.card != c.card:

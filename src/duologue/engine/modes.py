@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from duologue.base.config import from_dict
@@ -36,6 +37,9 @@ class Mode:
     """Seconds by which the text is behind (above 0) or ahead of the sound (below 0)."""
     guidance: float | None = None
     """How closely the sound follows the words when it speaks; None: as when it talks."""
+    model: Path | None = None
+    """Folder of a language model that does this and nothing else, from the same codes and with the same tokenizer; in
+    duologue.json, a folder beside it. None: the model itself does."""
 
     def __post_init__(self) -> None:
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
@@ -79,6 +83,9 @@ def read_modes(values: object, config: LMConfig, place: str) -> Modes:
         raise UserError("declares speak for a model that writes no audio", place=place, mend="take it out")
     if modes.transcribe is not None and not config.user_streams:
         raise UserError("declares transcribe for a model that hears nothing", place=place, mend="take it out")
+    if modes.speak is not None and modes.speak.model is not None:
+        mend = "only transcribe may have one"
+        raise UserError("declares a model of its own for speak", place=place, mend=mend)
     if modes.transcribe is not None and modes.transcribe.guidance is not None:
         raise UserError("declares guidance for transcribe, which writes no sound", place=place, mend="take it out")
     usual = Mode(text_delay=config.audio_delay_seconds)
@@ -91,6 +98,29 @@ def speaking_sampling(bundle: Bundle) -> Sampling:
     """How a model draws when it speaks: as when it talks, with the guidance of the mode. Errors: UserError, no mode."""
     own, mode = bundle.config.sampling, need_mode(bundle, "speak")
     return own if mode.guidance is None else replace(own, guidance=mode.guidance)
+
+
+def transcribing(bundle: Bundle) -> Bundle:
+    """The bundle with the language model that transcribes for it: its own, or the one that its mode names.
+
+    Raises:
+        UserError: it does not transcribe, or that model's files are broken or do not fit.
+    """
+    from duologue.model.checkpoint import load_weights
+    from duologue.model.hub import resolve
+    from duologue.model.load import find_checkpoint
+
+    mode = need_mode(bundle, "transcribe")
+    if mode.model is None:
+        return bundle
+    like, found = bundle.lm.text_linear.weight, find_checkpoint(resolve(mode.model))
+    text = bundle.need_text()
+    if found.config.text_card < text.vocab_size:
+        problem = f"knows {found.config.text_card} text tokens, the tokenizer {text.vocab_size}"
+        raise UserError(problem, place=mode.model, mend="use the model that came with it")
+    lm = load_weights(found.weights, found.config, device=like.device, dtype=like.dtype)
+    modes = replace(bundle.config.modes, transcribe=replace(mode, model=None))
+    return replace(bundle, lm=lm, config=replace(bundle.config, modes=modes))
 
 
 def need_mode(bundle: Bundle, name: Literal["transcribe", "speak"]) -> Mode:
