@@ -15,6 +15,7 @@ from duologue.cli import main
 from duologue.codec import save_codec
 from duologue.engine.bundle import Bundle, load
 from duologue.engine.export import export
+from duologue.engine.lineage import MOSHI, Layer
 from duologue.engine.listening import transcribe
 from duologue.engine.modes import Mode, Modes, read_modes, transcribing
 from duologue.model.initial import random_codec
@@ -28,12 +29,16 @@ from test_transcribe import STT, TINY, sound
 HEARS = Modes(transcribe=Mode(text_delay=0.5))
 
 
+EARS = Layer(what="Training", weights="calls", licence="CC BY 4.0")
+
+
 def exported(folder: Path, name: str, seed: int, tokenizer: Path, **lm: object) -> Path:
     """A random model in a folder: one that talks, or (dep_q 0) one that only listens."""
     bundle = load("random:tiny@1", device="cpu")
     shape = replace(STT if lm.get("dep_q") == 0 else TINY, text_card=320)
     modes = HEARS if lm.get("dep_q") == 0 else Modes(speak=Mode())
-    config = replace(bundle.config, text_file=tokenizer, modes=modes)
+    layers = (EARS,) if lm.get("dep_q") == 0 else (MOSHI,)
+    config = replace(bundle.config, text_file=tokenizer, modes=modes, lineage=layers)
     export(replace(bundle, lm=random_model(shape, seed), config=config), folder / name)
     return folder / name
 
@@ -61,6 +66,7 @@ def test_the_other_model_transcribes_and_talk_stays_as_it_is(folder: Path) -> No
     assert both.config.modes.transcribe == Mode(text_delay=0.5, model=folder / "both" / "transcribe")
     assert all(torch.equal(x, weights(ears)[name]) for name, x in weights(transcribing(both)).items())
     assert transcribing(ears) is ears
+    assert both.config.lineage == (replace(EARS, what="Training, to transcribe"), MOSHI)
 
 
 def test_it_takes_the_number_format_of_the_model(folder: Path) -> None:

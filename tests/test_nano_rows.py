@@ -46,6 +46,7 @@ from duologue.codec.mimi import Mimi
 from duologue.corpus.script import Line, Script
 from duologue.corpus.token_cache import CacheHeader, TokenCacheWriter
 from duologue.dialogue.timeline import Word
+from duologue.engine import listening
 from duologue.engine.bundle import Bundle, load
 from duologue.engine.modes import Mode, Modes
 from duologue.engine.prompts import tones
@@ -326,6 +327,17 @@ def test_modes_are_measured_where_the_model_has_them(speaking: Bundle, monkeypat
     assert all("no such mode" in row.note for row in mode_rows(none, lambda: said, recogniser=Told(), seed=0))
     monkeypatch.setattr(nano_modes, "NO_RECOGNISER", "deaf")
     assert mode_rows(both, lambda: said, recogniser=None, seed=0)[0].note == "deaf"
+
+
+def test_recordings_of_people_are_transcribed_too(speaking: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "transcribe_all", lambda _, heard: [[Word("one", 0.0, 0.1)] for _ in heard])
+    both = replace(speaking, config=replace(speaking.config, modes=Modes(transcribe=Mode())))
+    people = [Utterance("p", sound(0.2), "one two"), Utterance("q", sound(0.2), None)]
+    voices = [Utterance("u", sound(0.4), "one")]
+    *_, transcribe, row = mode_rows(both, lambda: voices, recogniser=None, seed=0, recorded=lambda: people)
+    assert (transcribe.value, row.value, row.n) == (0.0, 50.0, 1)
+    none = replace(speaking, config=replace(speaking.config, modes=Modes()))
+    assert mode_rows(none, lambda: voices, recogniser=None, seed=0, recorded=lambda: people)[2].value is None
 
 
 def test_speed_is_measured_and_threads_stay_as_they_were(tiny: Bundle) -> None:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
 
 SPEAK, TRANSCRIBE = "speak: word error rate (%)", "transcribe: word error rate (%)"
-TARGET = "reported"
+RECORDED = "transcribe, recorded speech: word error rate (%)"
+TARGET, VOICES = "reported", "held-out user voices"
 
 
 def mode_rows(
-    bundle: Bundle, read: Callable[[], Sequence[Utterance]], *, recogniser: Recogniser | None, seed: int
-) -> list[Row]:
+    bundle: Bundle, read: Callable[[], Sequence[Utterance]], *, recogniser: Recogniser | None, seed: int,
+    recorded: Callable[[], Sequence[Utterance]] | None = None,
+) -> list[Row]:  # fmt: skip
     """Both rows, on the same utterances: their texts to be said, their sound to be recognised.
 
     Args:
@@ -31,6 +33,7 @@ def mode_rows(
         read: gives the utterances, each with its text, if anything can be measured.
         recogniser: hears what the model says.
         seed: of the model's draws.
+        recorded: gives recordings of people, to be recognised in a third row; those without a text are left out.
     """
     speaks, hears = _absence(bundle, "speak", recogniser), _absence(bundle, "transcribe", recogniser)
     said: Sequence[Utterance] = ()
@@ -38,10 +41,15 @@ def mode_rows(
         said = () if speaks and hears else read()
     except Unavailable as reason:
         speaks, hears = speaks or str(reason), hears or str(reason)
-    return [
+    rows = [
         unmeasured(SPEAK, TARGET, speaks) if speaks or recogniser is None else _spoken(bundle, said, recogniser, seed),
-        unmeasured(TRANSCRIBE, TARGET, hears) if hears else _transcribed(bundle, said),
+        unmeasured(TRANSCRIBE, TARGET, hears) if hears else _transcribed(bundle, said, TRANSCRIBE, VOICES),
     ]
+    if recorded is not None:
+        deaf = _absence(bundle, "transcribe", recogniser)
+        told = "by their transcripts"
+        rows.append(unmeasured(RECORDED, TARGET, deaf) if deaf else _transcribed(bundle, recorded(), RECORDED, told))
+    return rows
 
 
 def _absence(bundle: Bundle, name: Literal["speak", "transcribe"], recogniser: Recogniser | None) -> str:
@@ -66,13 +74,13 @@ def _spoken(bundle: Bundle, said: Sequence[Utterance], recogniser: Recogniser, s
     return _row(SPEAK, meant, heard, f"as the recogniser hears it; {cut} of {len(speech)} did not fall silent in time")
 
 
-def _transcribed(bundle: Bundle, said: Sequence[Utterance]) -> Row:
+def _transcribed(bundle: Bundle, said: Sequence[Utterance], what: str, note: str) -> Row:
     from duologue.engine.listening import transcribe_all
 
     known = [(u.text, u.audio) for u in said if u.text]
     words = transcribe_all(bundle, [audio for _, audio in known])
     heard = [" ".join(w.text for w in one) for one in words]
-    return _row(TRANSCRIBE, [text for text, _ in known], heard, "held-out user voices")
+    return _row(what, [text for text, _ in known], heard, note)
 
 
 def _row(what: str, meant: Sequence[str], heard: Sequence[str], note: str) -> Row:

@@ -54,7 +54,8 @@ def parts(job: Job) -> Iterator[Part]:
         yield talk_part(job)
     if "speech" in wanted:
         said = _voices(config.user_voices, config.utterances)
-        yield mode_rows(bundle, said, recogniser=job.recogniser, seed=config.seed), []
+        recorded = None if config.recordings is None else _folder(config.recordings)
+        yield mode_rows(bundle, said, recogniser=job.recogniser, seed=config.seed, recorded=recorded), []
     if "text" in wanted:
         found = text_rows(
             bundle, source=config.texts, most=config.text_count, seed=config.seed, corpus=config.corpus,

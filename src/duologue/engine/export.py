@@ -163,6 +163,7 @@ def _with_ears(bundle: Bundle, folder: Path) -> Bundle:
     from duologue.codec.split import SplitCodec
     from duologue.codec.tokens import codes_hash
     from duologue.engine.bundle import load
+    from duologue.engine.lineage import NONE
     from duologue.engine.modes import need_mode
 
     ears = load(folder, device="cpu", dtype="fp32")
@@ -174,7 +175,10 @@ def _with_ears(bundle: Bundle, folder: Path) -> Bundle:
     if None in files or len({file.read_bytes() for file in files if file is not None}) != 1:
         raise UserError("writes with another tokenizer", place=folder, mend="train it with --tokenizer of this model")
     modes = replace(bundle.config.modes, transcribe=replace(mode, model=folder))
-    return replace(bundle, config=replace(bundle.config, modes=modes))
+    # First, so that the last layer is still the one that the model itself went through.
+    heard = [replace(x, what=f"{x.what}, to transcribe") for x in ears.config.lineage if x.licence != NONE]
+    layers = (*heard, *(x for x in bundle.config.lineage if x not in heard))
+    return replace(bundle, config=replace(bundle.config, modes=modes, lineage=layers))
 
 
 def _write_ears(bundle: Bundle, folder: Path) -> Modes:
