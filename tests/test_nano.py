@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from importlib.resources import as_file, files
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +16,12 @@ import duologue
 from duologue.audio.wave import Audio, read_audio
 from duologue.base.files import read_json
 from duologue.bench.nano_codec import silence_rows
+from duologue.bench.nano_words import count_edits
 from duologue.cli import main
 from duologue.engine.bundle import NANO, Bundle
 from duologue.engine.converse import Setup, converse
 from duologue.engine.duplex import Duplex
+from duologue.engine.listening import transcribe
 from duologue.engine.prompts import Prompter, tones
 from duologue.engine.speaking import Manner, speak
 
@@ -93,6 +96,25 @@ def test_moshi_reads_it_and_gives_the_same_logits(nano: Bundle, moshi_lm: Module
     torch.testing.assert_close(got.audio_logits[mask], wanted.logits[mask], atol=1e-4, rtol=0)
     text = got.text_mask
     torch.testing.assert_close(got.text_logits[text], wanted.text_logits[:, 0][text], atol=1e-4, rtol=0)
+
+
+def test_it_writes_down_most_of_what_a_simulated_user_says_and_when(nano: Bundle) -> None:
+    place = files("duologue.corpus") / "sample" / "heldout" / "000003_user.opus"
+    with as_file(place) as path:
+        sound = read_audio(path)
+        told = [(c["text"], c["timestamp"][0]) for c in read_json(path.with_suffix(".json"))["chunks"]]
+    said = [(text, start) for text, start in told if start < 60]
+    heard = [(w.text, w.start) for w in transcribe(nano, Audio(sound.samples[:, : 60 * sound.rate], sound.rate))]
+    edits = count_edits([" ".join(text for text, _ in said)], [" ".join(text for text, _ in heard)])
+    assert edits.rate is not None
+    assert edits.words.sum() > 80
+    assert edits.rate < 50, "measured: 25 % of its first minute"
+    times = {text.strip(".,?").lower(): start for text, start in said}
+    late = [
+        start - times[word] for text, start in heard if (word := text.strip(".,?").lower()) in times and len(word) > 4
+    ]
+    assert len(late) >= 5
+    assert abs(np.median(late)) < 0.2
 
 
 def test_silence_in_gives_at_least_90_percent_silence_out(nano: Bundle) -> None:
