@@ -52,10 +52,11 @@ def test_the_loss_is_that_of_each_letter_a_few_frames_later() -> None:
     part, hidden = Spelling(8), torch.randn(2, 12, 8)
     torch.nn.init.normal_(part.out.weight)
     bits, learn = torch.randint(0, 1 << 26, (2, 12)), torch.rand(2, 12) < 0.6
+    bits[:, 2:4] = torch.from_numpy(letter_bits(None, 2, 12.5))
     each = []
     for row in range(2):
         for frame in range(12 - 1 - LATER):
-            if learn[row, frame]:
+            if learn[row, frame] and frame not in (2, 3):
                 wanted = torch.tensor([float(x in spelled(int(bits[row, frame]))) for x in LETTERS])
                 asked = part.out(hidden[row, frame + 1 + LATER])
                 each.append(F.binary_cross_entropy_with_logits(asked, wanted, reduction="sum"))

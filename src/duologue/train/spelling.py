@@ -22,12 +22,15 @@ from duologue.model.lm import DuplexLM
 from duologue.model.words import BRINK
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+UNKNOWN = -1
 LATER = 3
 """Frames after which a frame's letters are asked for."""
 
 
-def letter_bits(words: Iterable[Word], frames: int, frame_rate: float) -> NDArray[np.int32]:
-    """Which letters sound in each frame [T]: bit i for LETTERS[i]."""
+def letter_bits(words: Iterable[Word] | None, frames: int, frame_rate: float) -> NDArray[np.int32]:
+    """Which letters sound in each frame [T]: bit i for LETTERS[i]; UNKNOWN for a side whose words nobody knows."""
+    if words is None:
+        return np.full(frames, UNKNOWN, np.int32)
     found = np.zeros(frames, np.int32)
     for word in words:
         letters = [LETTERS.find(x) for x in word.text.lower() if x.isalpha()]
@@ -53,14 +56,14 @@ class Spelling(nn.Module):
         Args:
             hidden: [B, S, dim] of a layer; step s has read the frames before s.
             bits: int64 [B, T], from `letter_bits`.
-            learn: bool [B, T], frames that count.
+            learn: bool [B, T], frames that count, if their letters are known.
         """
         asked = self.out(hidden[:, 1 + LATER :].float())
         count = asked.shape[1]
         which = torch.arange(len(LETTERS), device=bits.device)
         wanted = (bits[:, :count, None] >> which & 1).to(asked)
         each = F.binary_cross_entropy_with_logits(asked, wanted, reduction="none").sum(-1)
-        kept = learn[:, :count]
+        kept = learn[:, :count] & (bits[:, :count] != UNKNOWN)
         return (each * kept).sum() / kept.sum().clamp(min=1)
 
 

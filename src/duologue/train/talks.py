@@ -204,7 +204,7 @@ def _talks(
             text=_laid(words, tokenizer, frames, layout),
             late=_laid(words, tokenizer, frames, late) if late else np.zeros((2, 0), np.int32),
             speaks=np.stack([speaking(w or (), frames, layout.frame_rate) for w in words]),
-            letters=np.stack([letter_bits(w or (), frames, layout.frame_rate) for w in words]),
+            letters=np.stack([letter_bits(w, frames, layout.frame_rate) for w in words]),
         )
 
 
