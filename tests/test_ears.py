@@ -101,6 +101,26 @@ def test_what_hears_or_writes_something_else_is_refused(
     refused(tmp_path / "text", "writes with another tokenizer")
 
 
+def test_the_ears_of_another_talker_are_taken(folder: Path, tmp_path: Path) -> None:
+    given = ["export", str(folder / "talker"), "-o", str(tmp_path / "out"), "--transcribe", str(folder / "both")]
+    assert main(given) == 0
+    one, two = (path / "transcribe" / "model.safetensors" for path in (tmp_path / "out", folder / "both"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_ears_in_other_files_are_to_be_exported_first(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "ears", tmp_path / "ears")
+    (tmp_path / "ears" / "model.safetensors").rename(tmp_path / "ears" / "other.safetensors")
+    place = tmp_path / "ears" / "config.json"
+    write_json(place, read_json(place) | {"moshi_name": "other.safetensors"})
+    given = ["export", str(folder / "talker"), "-o", str(tmp_path / "out"), "--transcribe", str(tmp_path / "ears")]
+    assert main(given) == 2
+    assert "has no model.safetensors; write it as a folder first" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_lacks_it_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "both", tmp_path / "both")
     (tmp_path / "both" / "transcribe" / "model.safetensors").unlink()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from duologue.engine.modes import Modes
 
 CARD = "README.md"
+EARS = ("config.json", "duologue.json", "model.safetensors")
+"""Files of a model that transcribes for another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,11 @@ def _with_ears(bundle: Bundle, folder: Path) -> Bundle:
     files = bundle.config.text_file, ears.config.text_file
     if None in files or len({file.read_bytes() for file in files if file is not None}) != 1:
         raise UserError("writes with another tokenizer", place=folder, mend="train it with --tokenizer of this model")
-    modes = replace(bundle.config.modes, transcribe=replace(mode, model=folder))
+    place = mode.model or folder
+    for name in EARS:
+        if not (place / name).is_file():
+            raise UserError(f"has no {name}", place=place, mend="write it as a folder first, with duologue export")
+    modes = replace(bundle.config.modes, transcribe=replace(mode, model=place))
     # First, so that the last layer is still the one that the model itself went through.
     heard = [replace(x, what=f"{x.what}, to transcribe") for x in ears.config.lineage if x.licence != NONE]
     layers = (*heard, *(x for x in bundle.config.lineage if x not in heard))
@@ -183,14 +189,12 @@ def _with_ears(bundle: Bundle, folder: Path) -> Bundle:
 
 def _write_ears(bundle: Bundle, folder: Path) -> Modes:
     """Copy the model that transcribes, if it is one of its own; the modes with its place in the folder."""
-    from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS
-
     modes = bundle.config.modes
     if modes.transcribe is None or modes.transcribe.model is None:
         return modes
     place = Path("transcribe")
     (folder / place).mkdir()
-    for name in (CONFIG, OURS, WEIGHTS):
+    for name in EARS:
         shutil.copyfile(modes.transcribe.model / name, folder / place / name)
     return replace(modes, transcribe=replace(modes.transcribe, model=place))
 
