@@ -30,6 +30,7 @@ DTYPES = {
 """Number formats under their names in a safetensors file."""
 ROW_SCALE = ".row_scale"
 """What the name of a matrix in 8 bits has behind it for the tensor that holds a factor for each of its rows."""
+LEVELS = 127
 SMALLEST = 4096
 """Numbers that a matrix must have to be kept in 8 bits."""
 Shape = tuple[int, ...]
@@ -99,7 +100,6 @@ def open_weights(path: Path) -> WeightFiles:
                 files[name] = part
     for name in [x for x in weights.shapes if x.endswith(ROW_SCALE)]:  # of matrices in 8 bits: `read` puts it in
         del weights.shapes[name], weights.dtypes[name]
-        weights.dtypes[name.removesuffix(ROW_SCALE)] = torch.float32
     return weights
 
 
@@ -123,11 +123,16 @@ def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if x.dim() < 2 or x.numel() < SMALLEST or not x.is_floating_point():
             kept[name] = x
             continue
-        rows = x.float().flatten(1)
-        scale = (rows.abs().amax(1) / 127).clamp(min=1e-12)
-        kept[name] = (rows / scale[:, None]).round().to(torch.int8).view(x.shape)
-        kept[name + ROW_SCALE] = scale
+        levels, kept[name + ROW_SCALE] = rows_in_eight_bits(x.flatten(1))
+        kept[name] = levels.view(x.shape)
     return kept
+
+
+def rows_in_eight_bits(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix as whole numbers int8 [rows, n] and a factor for each row, float32 [rows]: symmetric, to the nearest."""
+    full = x.detach().float()
+    scale = full.abs().amax(1).clamp(min=1e-12) / LEVELS
+    return (full / scale[:, None]).round().to(torch.int8), scale
 
 
 def write_tensors(

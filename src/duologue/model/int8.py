@@ -8,11 +8,10 @@ nearest, activations as they are (LLM.int8, arXiv 2208.07339, without its column
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEVELS = 127
+from duologue.codec.weights import rows_in_eight_bits
 
 
 class Int8Linear(nn.Module):
@@ -23,9 +22,8 @@ class Int8Linear(nn.Module):
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        full = layer.weight.detach().float()
-        scale = full.abs().amax(1).clamp(min=1e-12) / LEVELS
-        self.register_buffer("weight", (full / scale[:, None]).round().to(torch.int8))
+        levels, scale = rows_in_eight_bits(layer.weight)
+        self.register_buffer("weight", levels)
         self.register_buffer("scale", scale.to(layer.weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
