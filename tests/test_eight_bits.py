@@ -69,6 +69,10 @@ def test_a_language_model_loads_from_them(tmp_path: Path) -> None:
     with torch.no_grad():
         a, b = (x(codes).text_logits for x in (model, again))
     assert 0 < (a - b).norm() < 0.05 * a.norm()
+    assert "no other loader reads" in (out / "README.md").read_text()
+    assert main(["export", str(out), "-o", str(tmp_path / "same")]) == 0
+    assert (tmp_path / "same" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
     assert main(["export", str(out), "-o", str(tmp_path / "again"), "--dtype", "fp32"]) == 0
+    assert "Moshi's own loader reads it" in (tmp_path / "again" / "README.md").read_text()
     for name, x in load(tmp_path / "again", device="cpu").lm.state_dict().items():
         assert torch.equal(x, again.state_dict()[name]), name

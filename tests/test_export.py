@@ -157,7 +157,7 @@ class TestFolder:
     def test_nothing_is_left_of_a_failed_export(
         self, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> str:
+        def fail(*_: object, **__: object) -> str:
             raise RuntimeError("full disk")
 
         monkeypatch.setattr("duologue.engine.card.model_card", fail)

@@ -15,15 +15,21 @@ PAGES: Mapping[str, str] = {
     "NVIDIA Open Model License":
         "https://www.nvidia.com/en-us/agreements/enterprise-software/nvidia-open-model-license/",
 }  # fmt: skip
+LOADERS = (
+    "Moshi's own loader reads it through `config.json`. PersonaPlex's loader reads it if the model has PersonaPlex's "
+    "shape."
+)
+OWN_LOADER = "Its matrices are kept in 8 bits with a factor for each row, which no other loader reads."
 
 
-def model_card(bundle: Bundle, name: str, files: Mapping[str, int]) -> str:
+def model_card(bundle: Bundle, name: str, files: Mapping[str, int], *, eight_bits: bool = False) -> str:
     """README.md of a bundle's folder, with the front matter that the Hugging Face hub reads.
 
     Args:
         bundle: what was exported.
         name: of the folder.
         files: that lie beside the card, with their sizes in bytes.
+        eight_bits: whether the language model's matrices are kept in 8 bits.
     """
     layers = bundle.config.lineage
     parameters = sum(x.numel() for x in bundle.lm.parameters())
@@ -45,7 +51,7 @@ import duologue
 bundle = duologue.load("path/to/{name}")
 ```
 
-Moshi's own loader reads it through `config.json`. PersonaPlex's loader reads it if the model has PersonaPlex's shape.
+{OWN_LOADER if eight_bits else LOADERS}
 
 | file | size |
 | --- | --- |

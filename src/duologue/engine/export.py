@@ -121,7 +121,7 @@ def export(
         write_json(
             aside / OURS, own_config(bundle.lm.config) | told | {"modes": modes} | ({"sampling": own} if own else {})
         )
-        write_text(aside / CARD, model_card(bundle, folder.name, _listed(aside)))
+        write_text(aside / CARD, model_card(bundle, folder.name, _listed(aside), eight_bits=eight_bits))
         written = _listed(aside)
         before = folder.with_name(f".{aside.stem.strip('.')}.old")
         if folder.is_dir() and any(folder.iterdir()):  # an earlier export: checked above
@@ -251,7 +251,9 @@ def _source_format(name: str) -> str:
     from duologue.engine.bundle import find
 
     checkpoint = find(name)
-    formats: dict[torch.dtype | None, str] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    formats: dict[torch.dtype | None, str] = {
+        torch.bfloat16: "bf16", torch.float16: "fp16", torch.int8: "int8",
+    }  # fmt: skip
     if checkpoint is None:
         return "fp32"
     return formats.get(open_weights(checkpoint.weights).dtypes.get("text_emb.weight"), "fp32")
