@@ -26,7 +26,7 @@ from duologue.train.optimizers import OptimizerConfig
 from duologue.train.parallel import World
 from duologue.train.spelling import LATER, LETTERS, Spelling, letter_bits, tapped
 from duologue.train.tokenizer import trained
-from test_train_data import SENTENCES, excerpts, put, tiny_corpus
+from test_train_data import SENTENCES, excerpts, found_at, put, talk, tiny_corpus
 
 TINY = PRESETS["tiny"].lm
 EARS = replace(TINY, n_q=8, dep_q=0, delays=(0,) * 9)
@@ -61,6 +61,23 @@ def test_the_loss_is_that_of_each_letter_a_few_frames_later() -> None:
                 asked = part.out(hidden[row, frame + 1 + LATER])
                 each.append(F.binary_cross_entropy_with_logits(asked, wanted, reduction="sum"))
     torch.testing.assert_close(part.loss(hidden, bits, learn), torch.stack(each).mean())
+
+
+@pytest.mark.parametrize("task", ["transcribe", "talk"])
+@pytest.mark.parametrize("swap", [0.0, 1.0])
+def test_an_excerpt_has_the_letters_of_the_user_s_own_frames(task: str, swap: float) -> None:
+    made = talk()
+    drawn = excerpts(60, made, task=task, swap=swap, prompts=("be kind",))
+    user = int(swap == 0)
+    for seed in range(5):
+        batch = drawn.batch(np.random.default_rng(seed), 1)
+        where = batch.learn[0].nonzero()[:, 0]
+        assert 0 < len(where) < 60, "a prompt stands before"
+        codes, letters = batch.codes[0, 9:17, where], batch.letters[0, where]
+        (start,) = found_at(codes, made.codes[user])
+        assert letters.tolist() == made.letters[user, start : start + len(where)].tolist()
+        assert letters.any()
+        assert not batch.letters[0, ~batch.learn[0]].any()
 
 
 def test_what_a_middle_layer_says_is_kept_for_a_while() -> None:

@@ -60,17 +60,17 @@ def embed_codes(model: DuplexLM, codec: SplitCodec, seed: int = 0) -> None:
     the codec, which says much more in the first of them: their sizes stay as they are to one another.
     """
     generator = torch.Generator().manual_seed(seed)
+    c = model.config
     first, rest = codec.quantizer.rvq_first, codec.quantizer.rvq_rest
     for part, begin in ((first, 0), (rest, 1)):
         vectors = [book.entries().cpu() for book in part.codebooks()]
         vectors = [x - x.mean(0) for x in vectors]
-        turned = torch.randn(vectors[0].shape[1], model.config.dim, generator=generator)
+        turned = torch.randn(vectors[0].shape[1], c.dim, generator=generator)
         scale = SOUND / (vectors[0] @ turned).std()
-        for side in {0, model.config.n_q - model.config.user_streams}:
-            for at, x in enumerate(vectors, side + begin):
-                if at < len(model.emb) and at - side < max(model.config.user_streams, model.config.agent_streams):
-                    table = model.emb[at].get_parameter("weight")
-                    table[: len(x)] = (scale * x @ turned).to(table)
+        for side, streams in ((0, c.agent_streams), (c.n_q - c.user_streams, c.user_streams)):
+            for embedding, x in zip(model.emb[side + begin : side + streams], vectors, strict=False):
+                table = embedding.get_parameter("weight")
+                table[: len(x)] = (scale * x @ turned).to(table)
 
 
 def random_codec(
