@@ -81,6 +81,10 @@ def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
 def test_only_the_rows_asked_for_come(tmp_path: Path) -> None:
     found = short(tmp_path / "run", "--rows", "speech", "--no-report", "--user-voice", "mock")
     assert [row["what"].split(":")[0] for row in found["rows"]] == ["agent speech"] * 2 + ["speak", "transcribe"]
+    (tmp_path / "people").mkdir()
+    put(tmp_path, "people/a.wav", wav_bytes(noise(0.5)))
+    given = ["--rows", "speech", "--no-report", "--user-voice", "mock", "--recordings", str(tmp_path / "people")]
+    assert short(tmp_path / "more", *given)["rows"][-1]["what"].startswith("transcribe, recorded speech")
 
 
 def test_talks_are_shown_in_the_order_of_the_scenarios_whichever_ends_first(tmp_path: Path) -> None:
