@@ -58,7 +58,7 @@ def test_a_model_that_is_half_written_is_no_model(tmp_path: Path, monkeypatch: p
     bundle, out = load("random:tiny", device="cpu"), tmp_path / "model"
     seen: list[Path] = []
 
-    def interrupted(*_: object) -> str:
+    def interrupted(*_: object, **__: object) -> str:
         (aside,) = tmp_path.iterdir()
         seen.append(aside)
         assert not out.exists()
