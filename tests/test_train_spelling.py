@@ -19,12 +19,13 @@ from duologue.dialogue.timeline import Word
 from duologue.engine.bundle import load
 from duologue.model.initial import SOUND, embed_codes, random_codec, random_lm
 from duologue.model.presets import PRESETS
-from duologue.train.lm import TrainLMConfig, main
+from duologue.train.lessons import Lesson, tapped
+from duologue.train.lm import TrainLMConfig, begin, main
 from duologue.train.lm_learner import LMLearner, LMLearning
 from duologue.train.loop import LoopConfig
 from duologue.train.optimizers import OptimizerConfig
 from duologue.train.parallel import World
-from duologue.train.spelling import LATER, LETTERS, Spelling, letter_bits, tapped
+from duologue.train.spelling import LATER, LETTERS, letter_bits
 from duologue.train.tokenizer import trained
 from test_train_data import SENTENCES, excerpts, found_at, put, talk, tiny_corpus
 
@@ -49,7 +50,7 @@ def test_letters_in_one_frame_are_all_asked_for() -> None:
 
 def test_the_loss_is_that_of_each_letter_a_few_frames_later() -> None:
     torch.manual_seed(0)
-    part, hidden = Spelling(8), torch.randn(2, 12, 8)
+    part, hidden = Lesson(8, 26, 1 + LATER), torch.randn(2, 12, 8)
     torch.nn.init.normal_(part.out.weight)
     bits, learn = torch.randint(0, 1 << 26, (2, 12)), torch.rand(2, 12) < 0.6
     bits[:, 2:4] = torch.from_numpy(letter_bits(None, 2, 12.5))
@@ -186,6 +187,12 @@ class TestVerb:
         for name, x in bundle.lm.state_dict().items():
             assert torch.equal(x, again[name]), name
 
-    def test_embeddings_are_for_a_new_model(self, given: TrainLMConfig) -> None:
-        with pytest.raises(UserError, match="--embed-codes: is for a new model; leave out --start"):
-            main(replace(given, start="random:tiny@0"))
+    def test_of_a_model_that_exists_only_the_user_s_codes_are_embedded_anew(self, given: TrainLMConfig) -> None:
+        start = replace(given, start="random:tiny@0", mix=given.mix)
+        old, new = (begin(replace(start, embed_codes=on), None).lm for on in (False, True))
+        for q, (before, after) in enumerate(zip(old.emb, new.emb, strict=True)):
+            assert torch.equal(before.weight, after.weight) == (q < TINY.agent_streams), q
+        rest = new.state_dict()
+        assert all(torch.equal(x, rest[name]) for name, x in old.state_dict().items() if not name.startswith("emb."))
+        with pytest.raises(UserError, match="--text-model: is for a new model; leave out --start"):
+            begin(replace(start, text_model=given.mix), None)

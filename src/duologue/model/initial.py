@@ -53,21 +53,23 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def embed_codes(model: DuplexLM, codec: SplitCodec, seed: int = 0) -> None:
+def embed_codes(model: DuplexLM, codec: SplitCodec, seed: int = 0, *, agent: bool = True) -> None:
     """Let codes be embedded as the vectors that they stand for in the codec, turned at random into the model's width.
 
     Semantic codes are turned in one way and acoustic ones in another, so that all refinements of a latent add up as in
-    the codec, which says much more in the first of them: their sizes stay as they are to one another.
+    the codec, which says much more in the first of them: their sizes stay as they are to one another. Without `agent`,
+    only the user's streams are.
     """
     generator = torch.Generator().manual_seed(seed)
     c = model.config
     first, rest = codec.quantizer.rvq_first, codec.quantizer.rvq_rest
+    sides = [(0, c.agent_streams)] * agent + [(c.n_q - c.user_streams, c.user_streams)]
     for part, begin in ((first, 0), (rest, 1)):
         vectors = [book.entries().cpu() for book in part.codebooks()]
         vectors = [x - x.mean(0) for x in vectors]
         turned = torch.randn(vectors[0].shape[1], c.dim, generator=generator)
         scale = SOUND / (vectors[0] @ turned).std()
-        for side, streams in ((0, c.agent_streams), (c.n_q - c.user_streams, c.user_streams)):
+        for side, streams in sides:
             for embedding, x in zip(model.emb[side + begin : side + streams], vectors, strict=False):
                 table = embedding.get_parameter("weight")
                 table[: len(x)] = (scale * x @ turned).to(table)

@@ -14,6 +14,8 @@ from duologue.corpus.token_cache import ABSENT as NO_CODE
 from duologue.engine.prompts import Tones, prompt_codes
 from duologue.model.config import LMConfig
 from duologue.model.text import TextTokenizer, system_prompt
+from duologue.train.foresight import AHEAD, ahead_bits
+from duologue.train.lessons import UNKNOWN
 from duologue.train.talks import Source, Talk
 from duologue.train.texts import Text, lay_text
 
@@ -41,6 +43,8 @@ class Batch:
     """bool [B, T]: frames of excerpts that have sound to learn from."""
     letters: Tensor
     """int64 [B, T]: which letters of the user's words sound in each frame, as `spelling.letter_bits`."""
+    ahead: Tensor
+    """int64 [B, T]: who speaks in the next two seconds, as `foresight.ahead_bits`."""
 
 
 class Excerpts:
@@ -122,7 +126,11 @@ class Excerpts:
             speaks[prompt.shape[1] : end] = torch.from_numpy(talk.speaks[side, start : start + taken])
         letters = torch.zeros(self._frames, dtype=torch.long)
         letters[prompt.shape[1] : end] = torch.from_numpy(talk.letters[1 - side, start : start + taken])
-        return codes, learn, speaks, learn, letters
+        ahead = torch.full((self._frames,), UNKNOWN)
+        if source.task == "talk":
+            agent, user = (talk.speaks[x, start : start + taken + AHEAD - 1] for x in (side, 1 - side))
+            ahead[prompt.shape[1] : end] = torch.from_numpy(ahead_bits(agent, user)[:taken])
+        return codes, learn, speaks, learn, letters, ahead
 
     def _words(self, text: Text, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """A text, with sound that is absent, or silence, all along."""
@@ -135,7 +143,7 @@ class Excerpts:
             codes[agent:user] = self._tone.silence[: c.user_streams, None]
         no = torch.zeros(T, dtype=torch.bool)
         # A text begins at once, which a talk does not: nothing before it tells them apart.
-        return codes, torch.arange(T) >= self._cut, no, no, no.long()
+        return codes, torch.arange(T) >= self._cut, no, no, no.long(), torch.full((T,), UNKNOWN)
 
     def _silence(self) -> tuple[Tensor, ...]:
         """Nobody says anything."""
@@ -144,7 +152,7 @@ class Excerpts:
         text = torch.tensor([c.existing_text_padding_id])
         rest = torch.full((c.n_q - c.agent_streams - c.user_streams,), -1)
         no = torch.zeros(T, dtype=torch.bool)
-        return torch.cat((text, *streams, rest))[:, None].repeat(1, T), ~no, no, ~no, no.long()
+        return torch.cat((text, *streams, rest))[:, None].repeat(1, T), ~no, no, ~no, no.long(), no.long()
 
     def _view(self, talk: Talk, side: int, task: str, start: int, taken: int) -> Tensor:
         """Codes [K, taken] of an excerpt as the model reads them."""

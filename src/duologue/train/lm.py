@@ -14,8 +14,10 @@ from duologue.train.loop import LoopConfig
 
 if TYPE_CHECKING:
     from duologue.base.runs import RunFolder
+    from duologue.codec.interface import Codec
     from duologue.corpus.token_cache import CacheHeader
     from duologue.engine.bundle import Bundle
+    from duologue.model.lm import DuplexLM
     from duologue.train.parallel import World
     from duologue.train.talks import Mix
 
@@ -44,8 +46,8 @@ class TrainLMConfig:
     """Folder of a text model in Hugging Face's format (a Llama such as SmolLM2-135M) whose weights and shape the
     temporal transformer of a new model begins with; the tokenizer is its own."""
     embed_codes: bool = False
-    """Begin the embeddings of a new model's codes as the vectors that they stand for in the codec: codes that sound
-    alike are alike from the first step."""
+    """Begin the embeddings of codes as the vectors that they stand for in the codec: codes that sound alike are alike
+    from the first step. With --start only those of the user's codes."""
     start: str | None = None
     """A model to go on from, instead of random weights: a folder, or a name that duologue talk takes."""
     held_out: float = 0.03
@@ -143,10 +145,11 @@ def begin(config: TrainLMConfig, header: CacheHeader | None) -> Bundle:
     if config.start is None:
         bundle = new_model(config)
     else:
-        for name, given in (("text-model", config.text_model), ("embed-codes", config.embed_codes)):
-            if given:
-                raise UserError("is for a new model", place=f"--{name}", mend="leave out --start")
+        if config.text_model:
+            raise UserError("is for a new model", place="--text-model", mend="leave out --start")
         bundle = load(config.start, device=config.device, dtype="fp32")
+        if config.embed_codes:
+            _embed_codes(bundle.lm, bundle.need_codec(), config)
     codec = bundle.need_codec()
     if header is None:
         return bundle
@@ -172,12 +175,11 @@ def new_model(config: TrainLMConfig) -> Bundle:
     """
     from duologue.base.typed import nearest
     from duologue.codec.checkpoint import load_codec
-    from duologue.codec.split import SplitCodec
     from duologue.engine.bundle import Bundle, BundleConfig
     from duologue.engine.lineage import lineage, no_lineage
     from duologue.engine.voices import Voices
     from duologue.model.from_text import from_text_model, text_model_config
-    from duologue.model.initial import embed_codes, random_lm
+    from duologue.model.initial import random_lm
     from duologue.model.presets import PRESETS
     from duologue.model.text import load_text
 
@@ -201,9 +203,7 @@ def new_model(config: TrainLMConfig) -> Bundle:
         layers = lineage(name)
         lm = from_text_model(source, shape, fold_epsilon=False, seed=config.seed, device=config.device)
     if config.embed_codes:
-        if not isinstance(codec, SplitCodec):
-            raise UserError("needs a codec with codebooks of its own", place="--embed-codes", mend="leave it out")
-        embed_codes(lm, codec, config.seed)
+        _embed_codes(lm, codec, config)
     silent = frozenset({shape.existing_text_padding_id, shape.existing_text_end_padding_id})
     text = load_text(tokenizer, silent=silent)
     if text.vocab_size > shape.text_card:
@@ -211,6 +211,16 @@ def new_model(config: TrainLMConfig) -> Bundle:
         raise UserError(problem, place=tokenizer, mend=f"train one of {shape.text_card}")
     told = BundleConfig(name=name, lineage=layers, text_file=tokenizer)
     return Bundle(lm=lm, codec=codec, text=text, config=told, voices=Voices())
+
+
+def _embed_codes(lm: DuplexLM, codec: Codec, config: TrainLMConfig) -> None:
+    """Begin embeddings as the codec has them: those of all streams of a new model, of one that exists the user's."""
+    from duologue.codec.split import SplitCodec
+    from duologue.model.initial import embed_codes
+
+    if not isinstance(codec, SplitCodec):
+        raise UserError("needs a codec with codebooks of its own", place="--embed-codes", mend="leave it out")
+    embed_codes(lm, codec, config.seed, agent=config.start is None)
 
 
 def declared(bundle: Bundle, mix: Mix) -> Bundle:

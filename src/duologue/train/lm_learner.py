@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ class LMLearning:
     text_dropout: float = 0.0
     """Share of excerpts in which it does not get to read the text: what `Sampling.guidance` needs."""
     spelling: float = 0.0
-    """Weight of telling which letters the user says in each frame: what makes a model that transcribes listen."""
+    """Weight of telling which letters the user says in each frame: what makes a model listen to words."""
+    foresight: float = 0.0
+    """Weight of telling who will speak in the next two seconds: more often asked than when to begin is told."""
     recompute: bool = False
     """Keep less for the gradient and compute it again: slower, and far less memory."""
     autocast: bool = True
@@ -55,8 +58,10 @@ class LMLearning:
             if not 0 <= getattr(self, name) < 1:
                 problem = f"{getattr(self, name)} is no share"
                 raise UserError(problem, place=f"learning.{name}", mend="use 0 to below 1")
-        if not 0 <= self.spelling < float("inf"):
-            raise UserError(f"{self.spelling} is no weight", place="learning.spelling", mend="use 0 or more")
+        for name in ("spelling", "foresight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                problem = f"{getattr(self, name)} is no weight"
+                raise UserError(problem, place=f"learning.{name}", mend="use 0 or more")
         for name in ("batch", "passes", "frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is less than 1", place=f"learning.{name}")
@@ -77,7 +82,7 @@ class LMLearner:
         world: the processes that train together; this one alone if None.
 
     Raises:
-        UserError: Muon or spelling with several processes.
+        UserError: Muon or lessons with several processes.
     """
 
     def __init__(
@@ -86,8 +91,10 @@ class LMLearner:
     ) -> None:  # fmt: skip
         from torch import nn
 
+        from duologue.train.foresight import SPANS
+        from duologue.train.lessons import Lesson
         from duologue.train.parallel import ALONE, sharded
-        from duologue.train.spelling import Spelling
+        from duologue.train.spelling import LATER, LETTERS
 
         self.model, self.excerpts, self.checks, self.learning = model, excerpts, checks, learning
         self.steps, self.seed, self._publish, self.world = steps, seed, publish, world or ALONE
@@ -95,12 +102,17 @@ class LMLearner:
         if self.world.count > 1 and learning.optimizer.kind == "muon":
             problem = f"muon needs whole matrices, and {self.world.count} processes hold parts of them"
             raise UserError(problem, place="learning.optimizer.kind", mend="use adamw")
-        if self.world.count > 1 and learning.spelling:
-            raise UserError("is for one process", place="learning.spelling", mend="leave it out, or use one device")
+        asked = {"spelling": (len(LETTERS), 1 + LATER), "foresight": (2 * len(SPANS), 0)}
+        self.lessons = {
+            name: Lesson(model.config.dim, *what).to(self.device)
+            for name, what in asked.items()
+            if getattr(learning, name)
+        }
+        for name in self.lessons:
+            if self.world.count > 1:
+                raise UserError("is for one process", place=f"learning.{name}", mend="leave it out, or use one device")
         self._score = sharded(model, self._scored, self.world)
-        self.learned, self.spelling = nn.ModuleDict({"model": model}), None
-        if learning.spelling:
-            self.learned["spelling"] = self.spelling = Spelling(model.config.dim).to(self.device)
+        self.learned = nn.ModuleDict({"model": model, **self.lessons})
         self.optimizers = Optimizers(self.learned, learning.optimizer)
         model.train()
 
@@ -158,7 +170,7 @@ class LMLearner:
     def _losses(self, batch: Batch, rng: np.random.Generator) -> Losses:
         import torch
 
-        from duologue.train.spelling import tapped
+        from duologue.train.lessons import tapped
 
         how = self.learning
         scored, blind, wordless = batch.sounds, None, None
@@ -171,13 +183,13 @@ class LMLearner:
             scored = scored & (batch.speaks | torch.from_numpy(rng.random(scored.shape) < how.weights.quiet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=how.autocast):
             given = (batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device), blind, wordless)
-            if not how.spelling:
-                return Losses(*self._score(*given))
-            with tapped(self.model) as outputs:
+            with tapped(self.model) if self.lessons else nullcontext([]) as outputs:
                 found = Losses(*self._score(*given))
-            assert self.spelling is not None
-            letters = self.spelling.loss(outputs[0], batch.letters.to(self.device), given[1])
-            return replace(found, total=found.total + how.spelling * letters, letters=letters)
+            for name, told, bits in (("spelling", "letters", batch.letters), ("foresight", "ahead", batch.ahead)):
+                if name in self.lessons:
+                    loss = self.lessons[name].loss(outputs[0], bits.to(self.device), given[1])
+                    found = replace(found, total=found.total + getattr(how, name) * loss, **{told: loss})
+            return found
 
     def _scored(
         self, model: DuplexLM, codes: Tensor, learn: Tensor, scored: Tensor | None, blind: Tensor | None,
@@ -196,6 +208,5 @@ def numbers(found: Losses) -> dict[str, float]:
         "loss": found.total, "text": found.text, "words": found.words, "semantic": found.semantic,
         "acoustic": found.acoustic,
     }  # fmt: skip
-    if found.letters is not None:
-        parts["letters"] = found.letters
+    parts |= {name: x for name, x in (("letters", found.letters), ("ahead", found.ahead)) if x is not None}
     return {name: float(value.detach()) for name, value in parts.items()}

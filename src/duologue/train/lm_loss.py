@@ -54,6 +54,8 @@ class Losses:
     """Mean over scored frames and acoustic codebooks."""
     letters: Tensor | None = None
     """Mean over frames, of all letters together: see `spelling`."""
+    ahead: Tensor | None = None
+    """Mean over frames, of all spans to come together: see `foresight`."""
 
 
 def losses(
