@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from duologue.train.foresight import AHEAD, SPANS, ahead_bits
 from duologue.train.lessons import UNKNOWN
 from duologue.train.lm_learner import LMLearner, LMLearning
 from duologue.train.optimizers import OptimizerConfig
+from duologue.train.spelling import letter_bits
 from test_train_data import excerpts, found_at, talk
 
 TINY = PRESETS["tiny"].lm
@@ -59,6 +62,13 @@ def test_an_excerpt_knows_what_comes_behind_its_end(swap: float) -> None:
 
 def test_who_is_silenced_to_listen_is_not_foreseen() -> None:
     batch = excerpts(60, task="transcribe").batch(np.random.default_rng(0), 2)
+    assert set(batch.ahead.flatten().tolist()) == {UNKNOWN}
+
+
+def test_nothing_is_asked_where_a_side_s_words_are_not_known() -> None:
+    made = talk()
+    letters = np.stack([made.letters[0], letter_bits(None, made.frames, 12.5)])
+    batch = excerpts(60, replace(made, letters=letters)).batch(np.random.default_rng(0), 2)
     assert set(batch.ahead.flatten().tolist()) == {UNKNOWN}
 
 

@@ -127,7 +127,7 @@ class Excerpts:
         letters = torch.zeros(self._frames, dtype=torch.long)
         letters[prompt.shape[1] : end] = torch.from_numpy(talk.letters[1 - side, start : start + taken])
         ahead = torch.full((self._frames,), UNKNOWN)
-        if source.task == "talk":
+        if source.task == "talk" and (talk.letters[:, start] != UNKNOWN).all():  # else nobody knows when a side speaks
             agent, user = (talk.speaks[x, start : start + taken + AHEAD - 1] for x in (side, 1 - side))
             ahead[prompt.shape[1] : end] = torch.from_numpy(ahead_bits(agent, user)[:taken])
         return codes, learn, speaks, learn, letters, ahead
