@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,8 @@ class LMLearner:
             scored = scored & (batch.speaks | torch.from_numpy(rng.random(scored.shape) < how.weights.quiet))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=how.autocast):
             given = (batch.codes.to(self.device), batch.learn.to(self.device), scored.to(self.device), blind, wordless)
-            with tapped(self.model) if self.lessons else nullcontext([]) as outputs:
+            tap: AbstractContextManager[list[Tensor]] = tapped(self.model) if self.lessons else nullcontext([])
+            with tap as outputs:
                 found = Losses(*self._score(*given))
             for name, told, bits in (("spelling", "letters", batch.letters), ("foresight", "ahead", batch.ahead)):
                 if name in self.lessons:
