@@ -19,7 +19,7 @@ from duologue.dialogue.timeline import Word
 from duologue.engine.bundle import load
 from duologue.model.initial import SOUND, embed_codes, random_codec, random_lm
 from duologue.model.presets import PRESETS
-from duologue.train.lessons import Lesson, tapped
+from duologue.train.lessons import UNKNOWN, Lesson, tapped
 from duologue.train.lm import TrainLMConfig, begin, main
 from duologue.train.lm_learner import LMLearner, LMLearning
 from duologue.train.loop import LoopConfig
@@ -107,6 +107,15 @@ class TestLearning:
         assert not torch.equal(plain.model.emb[0].weight, asked.model.emb[0].weight)
         assert b["letters"] == pytest.approx(26 * np.log(2), rel=0.05), "before it knows anything"
         assert [asked.step(n)["letters"] for n in range(1, 9)][-1] < 0.9 * b["letters"]
+
+    def test_a_frame_s_letters_are_asked_for_three_frames_after_it_was_read(self) -> None:
+        lesson = self.learner(1.0).lessons["spelling"]
+        hidden, bits = torch.zeros(1, 9, EARS.dim), torch.full((1, 9), UNKNOWN)
+        bits[:, 2] = (1 << 26) - 1
+        hidden[:, 2 + 1 + 3] = 1  # step 3 has read frame 2
+        with torch.no_grad():
+            lesson.out.weight.fill_(1.0)
+            assert float(lesson.loss(hidden, bits, torch.ones(1, 9, dtype=torch.bool))) == pytest.approx(0, abs=1e-3)
 
     def test_a_state_goes_on_alike(self) -> None:
         one, two = self.learner(1.0), self.learner(1.0)
