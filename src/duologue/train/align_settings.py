@@ -391,7 +391,7 @@ def nano_demo() -> AlignSettings:
         updates=1, rows=32, optimizer=optimizer, kl=KLConfig(beta=0.05, audio=1.0, audio_streams=2),
         advantage=AdvantageConfig(weights={"judge": 0.75, "pause": 1.5}),
     )  # fmt: skip
-    return AlignSettings(steps=12, rollouts=rollouts, rewards=RewardSettings(proxy=True), update=update)
+    return AlignSettings(steps=16, rollouts=rollouts, rewards=RewardSettings(proxy=True), update=update)
 
 
 RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
