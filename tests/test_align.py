@@ -10,11 +10,13 @@ import torch
 
 from duologue.audio.wave import read_audio
 from duologue.base.command import Group, Verb, run
+from duologue.base.config import from_dict, read_yaml, to_yaml
 from duologue.base.errors import UserError
 from duologue.base.files import read_json
 from duologue.base.metrics import read_rows
 from duologue.engine.bundle import load
-from duologue.train.align import mined, read_segments
+from duologue.train.align import mined, read_segments, read_settings
+from duologue.train.align_settings import AlignSettings
 
 VERBS = Group("x", {"align": Verb("x", "duologue.train.align:main")})
 SMALL = [
@@ -41,6 +43,29 @@ def test_the_shipped_corpus_aligns_a_model_that_then_loads(tmp_path: Path) -> No
     assert read_audio(sounds[0]).channels == 2
     told = read_json(sounds[0].with_suffix(".json"))
     assert {"agent", "user", "events", "advantage"} <= set(told)
+
+
+def test_a_run_says_every_setting_and_goes_on_only_with_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same settings by other names are the same; one other setting is named, and nothing is lost."""
+    out, small = tmp_path / "run", [*SMALL, "rollouts.axes=[pause]", "steps=1"]
+    assert align("nano-demo", "-o", out, *small) == 0
+    said = read_yaml(out / "config.yaml")
+    record = said["record"]
+    assert from_dict(AlignSettings, record["settings"]) == read_settings("nano-demo", tuple(small[9:]))
+    assert (record["model"], record["judge"], record["agent_words"]) == ("random:tiny@0", "proxy", "none")
+    assert "text_seed" not in record["sampling"]
+    assert "commit" in said
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(to_yaml(record["settings"]))
+    assert align(recipe, "-o", out, *SMALL[:9], "steps=1", "--resume") == 0
+    capsys.readouterr()
+    rows = read_rows(out / "metrics.jsonl")
+    assert align("nano-demo", "-o", out, *small, "update.policy.high=0.3", "--resume") == 2
+    said_now = capsys.readouterr().err
+    assert "holds a run with settings.update.policy.high = 0.2, not 0.3" in said_now
+    assert read_rows(out / "metrics.jsonl") == rows
 
 
 def test_tokens_beside_segments_are_taken_if_this_codec_made_them(tmp_path: Path) -> None:

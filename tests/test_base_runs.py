@@ -19,6 +19,7 @@ import duologue
 from duologue.base.config import from_dict, read_yaml
 from duologue.base.errors import UserError
 from duologue.base.metrics import append_row, read_rows, repair, rewind
+from duologue.base.run_record import RunRecord, commit_of
 from duologue.base.runs import RunFolder
 
 ROWS = st.lists(
@@ -73,10 +74,54 @@ def test_resuming_goes_on_with_the_same_run_only(tmp_path: Path) -> None:
         assert run.resumed
         assert run.rows() == [{"step": 1}, {"step": 2}]
     assert len(read_yaml(tmp_path / "config.yaml")["resumed"]) == 1
-    with pytest.raises(UserError, match="holds a run that differs in steps, rate"):
+    with pytest.raises(UserError, match="holds a run with steps = 10, not 11, and 1 more that differ"):
         RunFolder.create(tmp_path, "align", replace(config, steps=11, rate=2e-5), resume=True)
-    with pytest.raises(UserError, match="holds a run that differs in the command"):
+    with pytest.raises(UserError, match="holds a run with verb = 'align', not 'train lm'"):
         RunFolder.create(tmp_path, "train lm", config, resume=True)
+
+
+def test_a_run_says_what_its_options_came_to_and_goes_on_only_with_the_same(tmp_path: Path) -> None:
+    """Names may change their meaning between two calls; then the run is another."""
+    record = RunRecord(model="nano", settings={"update": {"rate": 2e-7}}, text_prompt="be kind", agent_words="own text")
+    with RunFolder.create(tmp_path, "align", Config(), record=record) as run:
+        said = read_yaml(run.config_path)
+    assert said["record"] == record.plain()
+    assert said["record"]["settings"]["update"]["rate"] == 2e-7
+    RunFolder.create(tmp_path, "align", Config(), resume=True, record=record).close()
+    for changed, problem in (
+        (replace(record, settings={"update": {"rate": 1e-5}}), "settings.update.rate = 2e-07, not 1e-05"),
+        (replace(record, text_prompt=""), "text_prompt = 'be kind', not ''"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            RunFolder.create(tmp_path, "align", Config(), resume=True, record=changed)
+
+
+def test_a_run_that_did_not_write_down_its_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, "align", Config()).close()
+    with pytest.raises(UserError, match="holds a run whose settings were not written down"):
+        RunFolder.create(tmp_path, "align", Config(), resume=True, record=RunRecord(model="nano"))
+
+
+def test_the_commit_is_that_of_a_checkout_and_says_whether_files_were_changed(tmp_path: Path) -> None:
+    """An installed package may lie inside somebody else's repository, whose commit says nothing of it."""
+
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    package = tmp_path / "src" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    assert commit_of(package) is None
+    git("init", "-q")
+    assert commit_of(package) is None
+    git("add", "src")
+    git("commit", "-q", "-m", "x")
+    assert commit_of(package) == git("rev-parse", "HEAD")
+    (package / "__init__.py").write_text("changed")
+    assert commit_of(package) == git("rev-parse", "HEAD") + "-dirty"
 
 
 def test_resuming_where_nothing_is_starts_the_run(tmp_path: Path) -> None:

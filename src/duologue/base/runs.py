@@ -1,6 +1,6 @@
 """The run folder: what a run was asked, what it measured, and what it made; enough to repeat it and to go on with it.
 
-config.yaml      the resolved config, the command line, versions, dates
+config.yaml      the command line, its options, what they came to (`RunRecord`), versions, commit, dates
 metrics.jsonl    one JSON object a line, appended
 checkpoints/     rollouts/     report.html
 """
@@ -24,6 +24,7 @@ from duologue.base import metrics
 from duologue.base.config import differences, fingerprint, read_yaml, to_dict, to_yaml, without
 from duologue.base.errors import UserError
 from duologue.base.files import AnyPath, make_folder, write_text
+from duologue.base.run_record import RunRecord, commit_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,6 +60,7 @@ class RunFolder:
         resume: bool = False,
         free: Collection[str] = ("out", "resume"),
         command: Sequence[str] | None = None,
+        record: RunRecord | None = None,
     ) -> RunFolder:
         """Open a new run folder, or with `resume` one that holds this run already.
 
@@ -71,6 +73,7 @@ class RunFolder:
             resume: go on with the run in the folder; its config must be the same.
             free: dotted names of fields that may differ when it goes on, and that do not count in the fingerprint.
             command: the command line to record; this process's if None.
+            record: what the config came to; it must be the same when the run goes on, and counts in the fingerprint.
 
         Raises:
             UserError: the folder holds another run, or other files, or is in use, or cannot be made.
@@ -84,7 +87,7 @@ class RunFolder:
             make_folder(folder)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_locked(folder))
-            made = _describe(verb, config, free, sys.argv if command is None else command)
+            made = _describe(verb, config, free, sys.argv if command is None else command, record)
             resumed = _settle(folder, made, resume, free)
             metrics.repair(folder / "metrics.jsonl")
             return cls(folder, stack.pop_all(), resumed)
@@ -174,20 +177,24 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _describe(verb: str, config: DataclassInstance, free: Collection[str], command: Sequence[str]) -> dict[str, Any]:
+def _describe(
+    verb: str, config: DataclassInstance, free: Collection[str], command: Sequence[str], record: RunRecord | None
+) -> dict[str, Any]:
     """What config.yaml says: how to repeat the run, and with what it was made."""
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     versions = {"duologue": duologue.__version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
+    recorded = {} if record is None else {"record": record.plain()}
     return {
         "verb": verb,
         "command": shlex.join([Path(command[0]).name, *command[1:]]) if command else "",
         "date": now,
         "versions": versions,
+        "commit": commit_of(),
         "platform": platform.platform(),
         "fingerprint": fingerprint(config, free=free),
         "config": to_dict(config),
-    }
+    } | recorded
 
 
 def _settle(folder: Path, made: dict[str, Any], resume: bool, free: Collection[str]) -> bool:
@@ -202,13 +209,35 @@ def _settle(folder: Path, made: dict[str, Any], resume: bool, free: Collection[s
     if not resume:
         raise UserError("holds a run already", place=folder, mend="pass another folder or --resume")
     found = read_yaml(file)
-    old, new = (without(run.get("config") or {}, free) for run in (found, made))
-    changed = ["the command"] * (found.get("verb") != made["verb"]) + differences(old, new)
-    if changed:
-        names = ", ".join(changed[:4]) + ", ..." * (len(changed) > 4)
-        raise UserError(
-            f"holds a run that differs in {names}", place=folder, mend="ask the same or pass another folder"
-        )
-    again = {key: made[key] for key in ("date", "command", "versions", "platform")}
+    _check_same(_comparable(found, free), _comparable(made, free), folder)
+    again = {key: made[key] for key in ("date", "command", "versions", "commit", "platform")}
     write_text(file, to_yaml({**found, "resumed": [*found.get("resumed", []), again]}))
     return True
+
+
+def _comparable(said: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
+    """What must be the same for a run to go on: the verb, the record, and the options that are not free."""
+    record = {"record": said["record"]} if "record" in said else {}
+    return {"verb": said.get("verb"), **record, **without(said.get("config") or {}, free)}
+
+
+def _check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Errors: UserError, a run differs from that in the folder; the first difference is named with both values."""
+    mend = "ask the same, or pass another folder"
+    if "record" in new and "record" not in old:
+        raise UserError("holds a run whose settings were not written down", place=folder, mend="pass another folder")
+    changed = differences(old, new)
+    if not changed:
+        return
+    first, more = changed[0], f", and {len(changed) - 1} more that differ" * (len(changed) > 1)
+    values = (_value(old, first), _value(new, first))
+    name = first.removeprefix("record.")
+    raise UserError(f"holds a run with {name} = {values[0]!r}, not {values[1]!r}{more}", place=folder, mend=mend)
+
+
+def _value(fields: Mapping[str, Any], name: str) -> Any:
+    """The value of a dotted name; None where there is none."""
+    value: Any = fields
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -15,6 +15,7 @@ from duologue.base.trackers import Tracker
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duologue.base.run_record import RunRecord
     from duologue.corpus.token_cache import TokenCache
     from duologue.engine.bundle import Bundle
     from duologue.train.align_learner import AlignLearner
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 BATCH = "batch.safetensors"
 SAMPLE = "sample"
 """The segments of the corpus that comes with the package."""
+FREE = (
+    "out", "resume", "json", "device", "threads", "save_minutes", "keep_every", "tracker",
+    "recipe", "set", "model",
+)  # fmt: skip
+"""Options that may differ when a run goes on: where and how often, and names whose meaning the run's record holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +113,10 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     bundle = load(config.model, device=device, dtype="fp32")  # 2e-7 is lost in bf16
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     reward = rewarder_of(settings.rewards)
-    free = ("out", "resume", "json", "device", "threads", "save_minutes", "keep_every", "tracker")
 
     def create() -> RunFolder:
-        return RunFolder.create(config.out, "align", config, resume=config.resume, free=free)
+        record = run_record(settings, bundle)
+        return RunFolder.create(config.out, "align", config, resume=config.resume, free=FREE, record=record)
 
     with shared_run(world, create) as run:
         segments: dict[str, list[Recorded]] = {}
@@ -166,6 +172,26 @@ def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
     if not path.is_file():
         raise UserError("is neither a recipe nor a file", place=recipe, mend=nearest(recipe, RECIPES))
     return overridden(from_dict(AlignSettings, read_yaml(path), place=str(path)), changes)
+
+
+def run_record(settings: AlignSettings, bundle: Bundle) -> RunRecord:
+    """What an alignment of a model by some settings really uses: for the run's folder."""
+    from duologue.base.config import to_dict
+    from duologue.base.run_record import RunRecord
+    from duologue.train.align_learner import sampling_of
+
+    rolled, rewards = settings.rollouts, settings.rewards
+    sampling = to_dict(sampling_of(rolled, bundle.config.sampling))
+    judge = "none"
+    if rewards.judge is not None:
+        judge = f"{rewards.judge.endpoint.model} at {rewards.judge.endpoint.url}"
+    return RunRecord(
+        model=bundle.config.name, settings=to_dict(settings), text_prompt=rolled.text_prompt,
+        voice=rolled.voice_prompt, lead_s=rolled.lead_s,
+        sampling={name: value for name, value in sampling.items() if not name.endswith("_seed")},
+        agent_words="none" if bundle.text is None else "own text", user_words="corpus",
+        judge="proxy" if rewards.proxy else judge,
+    )  # fmt: skip
 
 
 def read_segments(folder: Path, axes: Sequence[str], bundle: Bundle, cache: Path) -> dict[str, list[Recorded]]:
