@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from duologue.bench.segment_scores import Scored, differences, score_segments, summary
+from duologue.bench.segment_scores import differences
 from duologue.engine.sampling import Sampling
 from duologue.train.align_settings import RewardSettings
 from duologue.train.rollouts import Roller, record
+from duologue.train.segment_scores import Scored, score_segments, summary
 from test_rollouts import bundle, segment
 
 
@@ -46,6 +47,11 @@ def test_a_model_is_scored_alike_every_time_and_equals_itself() -> None:
     assert first == again
     assert [(s.segment, s.repeat) for s in first] == [("s", 0), ("s", 1), ("t", 0), ("t", 1)]
     assert {"reward_pause", "pause_take_over", "pause_speech"} == set(first[0].values)
+    parts = [
+        score_segments(Roller(model, 2), segments, Sampling(), RewardSettings(), repeats=2, seed=3, share=(rank, 3))
+        for rank in range(3)
+    ]
+    assert sorted((s for part in parts for s in part), key=lambda s: (s.segment, s.repeat)) == first
     same = differences(first, again)
     assert all(x.mean == 0 and not x.clear for x in same.values())
     other = score_segments(

@@ -24,7 +24,7 @@ from duologue.bench.nano_parts import first_scenarios
 from duologue.bench.nano_timing import timing_rows
 from duologue.bench.nano_words import count_edits
 from duologue.bench.rows import Row
-from duologue.bench.segment_scores import Difference, Scored, differences, score_segments, seeded
+from duologue.bench.segment_scores import Difference, differences
 from duologue.dialogue.intervals import clip, total
 from duologue.engine.bundle import Bundle
 from duologue.engine.prompts import Voice, prompt_room
@@ -35,6 +35,7 @@ from duologue.train.align_learner import longest_frames
 from duologue.train.align_loss import pack
 from duologue.train.align_settings import AlignSettings
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
+from duologue.train.segment_scores import Scored, score_segments, seeded
 
 if TYPE_CHECKING:
     from duologue.audio.words import Recogniser
