@@ -38,11 +38,12 @@ def steps(world: World | None = None, *, shard: bool = False) -> dict[str, Any]:
     how = settings(3, updates=2, autocast=False, shard=shard)
     one: AlignLearner = learner(how, groups=4, world=world)
     rows = [dict(one.step(0))]
-    box = [one.state()]
-    if world is not None:
-        box = [world.tell(box[0])]
+    state = one.state()
+    if world is not None:  # as from a checkpoint, which rank 0 alone reads
+        state = world.deal(lambda: state)
+        assert world.leads or any(x.is_meta for x in state["model"].values())
     one = learner(how, groups=4, world=world)
-    one.restore(box[0])
+    one.restore(state)
     rows += [dict(one.step(n)) for n in (1, 2)]
     for row in rows:
         del row["rollout_fps"], row["update_fps"]
@@ -56,7 +57,7 @@ def together(count: int, folder: Path, **environment: str) -> list[tuple[int, st
         port = str(free.getsockname()[1])
     shared = {
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
-        "PATIENCE": "120", "PYTHONPATH": str(Path(__file__).parent),
+        "PATIENCE": "120", "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path)),
     }  # fmt: skip
     command = [sys.executable, "-W", "ignore", "-c", STEPS, str(folder / "rank")]
     begun = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -238,17 +239,50 @@ class TestLoop:
     )
     def test_a_broken_checkpoint_is_one_line(self, tmp_path: Path, content: bytes | None) -> None:
         self.go(tmp_path / "a", Counter())
-        last = tmp_path / "a" / "checkpoints" / "last.pt"
+        last = tmp_path / "a" / "checkpoints" / "step-0000007.pt"
         if content is None:
             torch.save([1, 2], last)
         else:
             last.write_bytes(content)
-        with pytest.raises(UserError, match=r"last.pt: is no checkpoint.*; remove it to start anew"):
+        with pytest.raises(
+            UserError, match=r"step-0000007.pt: is no checkpoint.*; remove it to go on from step-0000006"
+        ):
             self.go(tmp_path / "a", Counter(), resume=True)
+        last.unlink()
+        assert self.go(tmp_path / "a", Counter(), resume=True)[-1]["step"] == 7
+
+    def test_the_last_checkpoints_are_kept_and_a_killed_write_leaves_the_former_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a full disk or a kill cuts it; nothing but whole checkpoints is left, and the run goes on from one."""
+        whole = self.go(tmp_path / "whole", Counter())
+        torch_save, count = torch.save, itertools.count()
+
+        def cut(content: object, path: Path) -> None:
+            if next(count) == 2:
+                Path(path).write_bytes(b"PK half of it")
+                raise KeyboardInterrupt
+            torch_save(content, path)
+
+        monkeypatch.setattr(torch, "save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            self.go(tmp_path / "a", Counter())
+        folder = tmp_path / "a" / "checkpoints"
+        assert sorted(path.name for path in folder.iterdir()) == ["step-0000002.pt", "step-0000004.pt"]
+        assert self.go(tmp_path / "a", Counter(), resume=True) == whole
+        assert sorted(path.name for path in folder.iterdir()) == ["step-0000006.pt", "step-0000007.pt"]
+
+    def test_a_run_of_one_checkpoint_by_its_former_name_goes_on(self, tmp_path: Path) -> None:
+        whole = self.go(tmp_path / "whole", Counter())
+        with pytest.raises(KeyboardInterrupt):
+            self.go(tmp_path / "a", Counter(die_at=3))
+        folder = tmp_path / "a" / "checkpoints"
+        (folder / "step-0000002.pt").rename(folder / "last.pt")
+        assert self.go(tmp_path / "a", Counter(), resume=True) == whole
 
     def test_a_checkpoint_of_something_else_is_one_line(self, tmp_path: Path) -> None:
         self.go(tmp_path / "a", Counter())
-        torch.save({"step": 2, "learner": {"weight": 1}}, tmp_path / "a" / "checkpoints" / "last.pt")
+        torch.save({"step": 2, "learner": {"weight": 1}}, tmp_path / "a" / "checkpoints" / "step-0000007.pt")
         with pytest.raises(UserError, match="does not fit this model: 'value'"):
             self.go(tmp_path / "a", Counter(), resume=True)
 
@@ -256,7 +290,7 @@ class TestLoop:
         with pytest.raises(UserError, match="not been finite for 100 steps"):
             self.go(tmp_path / "a", Counter(loss=float("nan")), how=LoopConfig(steps=200, validate_every=500))
 
-    @pytest.mark.parametrize("wrong", [{"steps": 0}, {"log_every": 0}, {"save_minutes": -1.0}])
+    @pytest.mark.parametrize("wrong", [{"steps": 0}, {"log_every": 0}, {"save_minutes": -1.0}, {"keep_checkpoints": 0}])
     def test_what_makes_no_sense_is_refused(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(UserError, match="loop"):
             LoopConfig(**wrong)

@@ -28,7 +28,7 @@ BATCH = "batch.safetensors"
 SAMPLE = "sample"
 """The segments of the corpus that comes with the package."""
 FREE = (
-    "out", "resume", "json", "device", "threads", "save_minutes", "keep_every", "tracker",
+    "out", "resume", "json", "device", "threads", "save_minutes", "keep_checkpoints", "keep_every", "tracker",
     "recipe", "set", "model",
 )  # fmt: skip
 """Options that may differ when a run goes on: where and how often, and names whose meaning the run's record holds."""
@@ -63,6 +63,8 @@ class AlignConfig:
     learning offline."""
     save_minutes: float = 10.0
     """Between two checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept: the last ones."""
     tracker: Tracker = "none"
     """Where metrics go besides the run's folder: none, tensorboard or wandb (extras of those names)."""
     seed: int = 0
@@ -148,7 +150,11 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
             replay=replay_of(config.replay), world=world,
         )  # fmt: skip
         loop = LoopConfig(
-            steps=settings.steps, log_every=1, validate_every=settings.steps, save_minutes=config.save_minutes
+            steps=settings.steps,
+            log_every=1,
+            validate_every=settings.steps,
+            save_minutes=config.save_minutes,
+            keep_checkpoints=config.keep_checkpoints,
         )
         with tracked(run, config.tracker if world.leads else "none", to_dict(settings)):
             train(learner, run, loop, world)

@@ -30,7 +30,7 @@ from duologue.rl.gates import gate
 from duologue.train.align_settings import AlignSettings, RolloutSettings
 from duologue.train.align_update import Updater
 from duologue.train.align_watch import Watch
-from duologue.train.parallel import ALONE, World
+from duologue.train.parallel import ALONE, World, arrived, spread
 from duologue.train.rewarding import Rewarder
 from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
@@ -129,24 +129,30 @@ class AlignLearner:
         return row | {"rollout_fps": frames / (rolled - begun), "update_fps": frames / (done - rolled)}
 
     def state(self) -> dict[str, Any]:
-        learned = self._learned()
-        kept = {name: x for name, x in self.model.state_dict().items() if name in learned}
+        learned = {name: p.detach() for name, p in self._updater.policy.named_parameters() if p.requires_grad}
+        if self.settings.update.shard:
+            learned = self.world.gather(learned)
         critic = self._updater.critic
-        state = {"model": kept, "optimizers": self._updater.state(), "share": self._share, "bound": self._bound}
+        state = {"model": learned, "optimizers": self._updater.state(), "share": self._share, "bound": self._bound}
         state |= {"watch": self._watch.state()}
         return state if critic is None else state | {"critic": critic.state()}
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
-        missing, unknown = self.model.load_state_dict(state["model"], strict=False)
-        if unknown or (lost := set(missing) & self._learned()):
-            names = ", ".join(sorted(unknown or lost)[:3])
+        own = {name: p for name, p in self._updater.policy.named_parameters() if p.requires_grad}
+        kept: dict[str, Tensor] = state["model"]
+        other = own.keys() ^ kept.keys() or {name for name, p in own.items() if p.shape != kept[name].shape}
+        if other:
+            names = ", ".join(sorted(other)[:3])
             raise ValueError(f"the checkpoint learned other parameters than this run: {names}")
+        for name, parameter in own.items():
+            parameter.copy_(spread(kept[name], parameter))
         self._updater.restored()
         self._updater.optimizers.restore(state["optimizers"])
         self._share, self._bound = state["share"], state["bound"]
         self._watch.restore(state["watch"])
         if self._updater.critic is not None:
-            self._updater.critic.restore(state["critic"])
+            self._updater.critic.restore(arrived(state["critic"], self.model.text_emb.weight))
 
     def validate(self) -> Mapping[str, float]:
         """Nothing: `duologue align` measures before and after on segments of its own."""
@@ -158,9 +164,6 @@ class AlignLearner:
         for name in ("model", "best") if best else ("model",):
             if self.world.leads:
                 self._publish(run, name)
-
-    def _learned(self) -> set[str]:
-        return {name for name, p in self.model.named_parameters() if p.requires_grad}
 
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
         """Draw segments and settings, play this process' part of them, as many groups at once as there are slots for,

@@ -16,7 +16,7 @@ from torch import nn
 
 from duologue.model.lm import DuplexLM
 from duologue.train.align_loss import Reference, Rows, Scores
-from duologue.train.parallel import World, shard_layers, sharded, spread, whole
+from duologue.train.parallel import World, shard_layers, sharded, whole
 
 Score = Callable[[DuplexLM, Rows, Reference | None], list[Scores]]
 """What is computed of a policy (and its reference) for some rollouts."""
@@ -65,12 +65,6 @@ class Shards:
         """Bring a whole copy up to date."""
         for name, parameter in self.policy.named_parameters():
             model.get_parameter(name).copy_(whole(parameter.detach()))
-
-    @torch.no_grad()
-    def take(self, model: DuplexLM) -> None:
-        """The opposite: go on from a whole copy."""
-        for name, parameter in self.policy.named_parameters():
-            parameter.copy_(spread(model.get_parameter(name).detach(), parameter))
 
 
 def copied(model: DuplexLM) -> DuplexLM:

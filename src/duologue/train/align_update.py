@@ -77,10 +77,15 @@ class Updater:
         self.optimizers = Optimizers(self._learns, how.optimizer)
         self.critic = None if how.critic is None else Critic(model, how.critic)
 
+    @property
+    def policy(self) -> DuplexLM:
+        """What learns: the model, or its shards."""
+        return self._learns
+
     def restored(self) -> None:
-        """The model has other weights now."""
+        """The policy has other weights now."""
         if self._shards is not None:
-            self._shards.take(self.model)
+            self._shards.tell(self.model)
 
     def state(self) -> list[dict[str, object]]:
         """The optimisers', with whole tensors in rank 0."""

@@ -97,7 +97,8 @@ def main(config: TrainCodecConfig) -> int:
     ]
     kept = [[s for s in sounds if not is_held_out(s.ref.path)] or sounds for sounds in listed]
     free = ("out", "resume", "json", "device", "threads", "teacher", "teacher_file", "loop.log_every",
-            "loop.validate_every", "loop.save_minutes")  # fmt: skip
+            "loop.validate_every", "loop.save_minutes",
+            "loop.keep_checkpoints")  # fmt: skip
     with RunFolder.create(config.out, "train codec", config, resume=config.resume, free=free) as run:
         taught = None
         if config.teacher is not None:

@@ -105,7 +105,8 @@ def _train(config: TrainLMConfig, world: World, device: str) -> None:
     frames = config.learning.frames
     learned = Excerpts(sources, lm.config, text, tone, frames)
     checked = Excerpts(sources, lm.config, text, tone, frames, held_out=True)
-    free = ("out", "resume", "json", "device", "threads", "loop.log_every", "loop.validate_every", "loop.save_minutes")
+    free = ("out", "resume", "json", "device", "threads", "loop.log_every", "loop.validate_every", "loop.save_minutes",
+            "loop.keep_checkpoints")  # fmt: skip
 
     def create() -> RunFolder:
         return RunFolder.create(config.out, "train lm", config, resume=config.resume, free=free)

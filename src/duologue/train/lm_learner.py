@@ -144,7 +144,7 @@ class LMLearner:
 
         for name, part in self.learned.items():
             own = part.state_dict()
-            part.load_state_dict({key: spread(x, own.get(key, x)) for key, x in state[name].items()})
+            part.load_state_dict({key: spread(x, own[key]) if key in own else x for key, x in state[name].items()})
         self.optimizers.restore(state["optimizers"])
 
     def validate(self) -> Mapping[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from duologue.base.errors import UserError
-from duologue.base.files import atomic_path
 from duologue.base.progress import meter
+from duologue.train import checkpoints
 
 if TYPE_CHECKING:
     from duologue.base.runs import RunFolder
     from duologue.train.parallel import World
-
-LAST = "last.pt"
 
 
 class Learner(Protocol):
@@ -32,7 +29,7 @@ class Learner(Protocol):
         """Everything that the next step depends on: tensors, numbers, and containers of them."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Become what `state` told."""
+        """Become what `state` told. With several processes, large tensors come by `parallel.spread` (`World.deal`)."""
 
     def validate(self) -> Mapping[str, float]:
         """Measure on what is never trained on; empty if there is nothing."""
@@ -53,9 +50,11 @@ class LoopConfig:
     """Steps between two measurements on what is held out."""
     save_minutes: float = 10.0
     """Between two checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept: the last ones."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "validate_every"):
+        for name in ("steps", "log_every", "validate_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is less than 1", place=f"loop.{name}")
         if not self.save_minutes >= 0:
@@ -106,56 +105,37 @@ def train(learner: Learner, run: RunFolder, config: LoopConfig, world: World | N
                 done % config.log_every == 0
                 and world.agree(time.monotonic() - saved > 60 * config.save_minutes)  # clocks differ
             ):
-                _save(learner, run, done, world)
+                _save(learner, run, done, config.keep_checkpoints, world)
                 saved = time.monotonic()
     if first >= config.steps:  # all was done before; the model may have been removed
         learner.publish(run)
 
 
-def _save(learner: Learner, run: RunFolder, step: int, world: World) -> None:
-    import torch
-
+def _save(learner: Learner, run: RunFolder, step: int, keep: int, world: World) -> None:
     state = learner.state()
     if world.leads:
-        with atomic_path(run.checkpoints / LAST) as aside:
-            torch.save({"step": step, "learner": state}, aside)
+        checkpoints.save(run.checkpoints, step, state, keep)
     learner.publish(run)
 
 
 def _resume(learner: Learner, run: RunFolder, world: World) -> int:
-    path = run.checkpoints / LAST
+    """Go on from the last checkpoint, which rank 0 alone reads; returns its step, 0 without one."""
+
+    def read() -> tuple[Path, int, dict[str, Any]] | None:
+        found = checkpoints.kept(run.checkpoints)
+        return (found[-1], *checkpoints.read(found[-1])) if found else None
+
+    last = world.deal(read)
     step = 0
-    if path.exists():
-        step, state = _read(path)
+    if last is not None:
+        path, step, state = last
         try:
             learner.restore(state)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise _broken(path, f"does not fit this model: {_first(error)}") from None
+            raise checkpoints.broken(path, f"does not fit this model: {checkpoints.first_line(error)}") from None
     if world.leads:
         run.rewind(step)
     return step
-
-
-def _read(path: Path) -> tuple[int, dict[str, Any]]:
-    """Step and state of a checkpoint. Errors: UserError, it is none."""
-    import torch
-
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
-        raise _broken(path, f"is no checkpoint: {_first(error)}") from None
-    match kept:
-        case {"step": int() as step, "learner": dict() as state}:
-            return step, state
-    raise _broken(path, "is no checkpoint of training")
-
-
-def _broken(path: Path, problem: str) -> UserError:
-    return UserError(problem, place=path, mend="remove it to start anew")
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def rate_at(step: int, steps: int, warmup: int, flat: float, end: float, shape: str = "line") -> float:

@@ -61,6 +61,25 @@ class World:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
+    def deal(self, read: Callable[[], Any]) -> Any:
+        """What rank 0 reads, in all processes, without its large tensors, which stay there: in the others they are
+        placeholders on the device `meta`, until `spread` brings them one at a time. Errors: as `read`; the others end.
+        """
+        if self.mesh is None:
+            return read()
+        if not self.leads:
+            told = self.tell(None)
+            if told is None:
+                raise SystemExit(2)
+            return told[0]
+        try:
+            state = read()
+        except UserError:
+            self.tell(None)
+            raise
+        self.tell((_placeholders(state),))
+        return state
+
     def mean(self, row: Mapping[str, float]) -> dict[str, float]:
         """Numbers as means over all processes."""
         return {name: value / self.count for name, value in self.total(row).items()}
@@ -124,6 +143,8 @@ class World:
 ALONE = World()
 
 
+SMALL = 1024
+"""Numbers up to which a tensor is sent with what holds it, and not by itself."""
 PATIENCE_S = 1800.0
 """Seconds that a process waits for the others before it gives up: a rank may write a large checkpoint meanwhile."""
 
@@ -247,14 +268,43 @@ def whole(x: Tensor) -> Tensor:
 
 
 def spread(x: Tensor, like: Tensor) -> Tensor:
-    """The opposite: a whole tensor in shards as `like` is, on its device."""
+    """A tensor that rank 0 holds whole, in all processes, on the device of `like` and in shards as `like` is.
+
+    All processes call it together, in the same order; in the others than rank 0, x may be a placeholder on `meta`
+    (`World.deal`). A small tensor is not sent: each process has it already.
+    """
     if not _together():
         return x
+    from torch import distributed
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    if not isinstance(like, DTensor) or x.shape != like.shape:
-        return x
-    return distribute_tensor(x.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    small = x.numel() <= SMALL
+    here = torch.empty(x.shape, dtype=x.dtype, device=like.device) if x.is_meta else x
+    if isinstance(like, DTensor) and x.shape == like.shape:
+        source = None if small else 0
+        return distribute_tensor(here.to(like.device), like.device_mesh, like.placements, src_data_rank=source)
+    if not small:
+        here = here.to(like.device).contiguous()
+        distributed.broadcast(here, src=0)
+    return here
+
+
+def arrived(state: Any, like: Tensor) -> Any:
+    """A state of `World.deal` with all of its tensors, whole, on the device of `like`; all processes call it."""
+    if isinstance(state, Mapping):
+        return {key: arrived(value, like) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [arrived(value, like) for value in state]
+    return spread(state, torch.empty(0, device=like.device)) if isinstance(state, Tensor) else state
+
+
+def _placeholders(state: Any) -> Any:
+    """A state with placeholders for its large tensors."""
+    if isinstance(state, Mapping):
+        return {key: _placeholders(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_placeholders(value) for value in state)
+    return state.to("meta") if isinstance(state, Tensor) and state.numel() > SMALL else state
 
 
 def spread_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
