@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -312,13 +313,79 @@ def test_a_batch_keeps_its_order_and_asks_identical_questions_once(workers: int)
         asked.append(json.loads(request.content)["messages"][0]["content"])
         return said(asked[-1]) if asked[-1] != "x" else said("none")
 
-    judge = endpoint(echo, parse_retries=0)
+    judge = endpoint(echo, parse_retries=0, workers=workers)
     texts = [str(n % 7) for n in range(40)] + ["x", "x"]
-    replies = judge.ask_many([Request.of(t) for t in texts], number, workers=workers)
+    replies = judge.ask_many([Request.of(t) for t in texts], number)
     assert [r.value for r in replies] == [n % 7 for n in range(40)] + [None, None]
     assert sorted(asked) == sorted({*texts})
     counts = judge.counts
     assert (counts.asked, counts.shared, counts.answered) == (8, 34, 7)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_as_many_questions_are_in_flight_as_there_are_workers_over_all_batches(workers: int) -> None:
+    """Each batch is smaller than that: the server lets nobody through before all workers wait there."""
+    gate, lock, counts = threading.Barrier(workers), threading.Lock(), [0, 0]
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        with lock:
+            counts[0] += 1
+            counts[1] = max(counts)
+        gate.wait(30)
+        with lock:
+            counts[0] -= 1
+        return said("4")
+
+    with endpoint(serve, workers=workers, retries=0) as judge:
+        batches = [judge.begin([Request.of(f"{i}")], number) for i in range(2 * workers)]
+        assert [future.result().value for batch in batches for future in batch] == [4] * (2 * workers)
+    assert counts[1] == workers
+
+
+def test_what_has_not_begun_when_it_is_closed_never_begins() -> None:
+    began, release, asked = threading.Event(), threading.Event(), []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        began.set()
+        release.wait(30)
+        return said("4")
+
+    judge = endpoint(serve, workers=1)
+    first, second = judge.begin([Request.of("a"), Request.of("b")], number)
+    assert began.wait(30)
+    closing = threading.Thread(target=judge.close)
+    closing.start()
+    with pytest.raises(CancelledError):
+        second.result(30)
+    release.set()
+    closing.join()
+    assert first.result().value == 4
+    assert len(asked) == 1
+
+
+def test_a_server_needs_something_in_every_request() -> None:
+    script = Script(said("4"))
+    judge = endpoint(script, extra={"top_k": 1, "chat_template_kwargs": {"enable_thinking": False}})
+    judge.ask(Request(messages=[], extra={"top_k": 2}), number)
+    judge.check()
+    assert [body["top_k"] for body in script.bodies] == [2, 1]
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": False} for body in script.bodies)
+
+
+def test_a_reply_that_was_cut_has_no_value_and_is_not_kept(tmp_path: Path) -> None:
+    cut = httpx.Response(200, json={"choices": [{"message": {"content": "I give 4"}, "finish_reason": "length"}]})
+    judge = endpoint(Script(cut, said("5")), cache=tmp_path)
+    reply = judge.ask(QUESTION, number)
+    assert (reply.value, reply.text, reply.reason) == (None, "I give 4", "cut")
+    assert judge.ask(QUESTION, number).value == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("<think>1 or 2?</think> 3", 3), ("1 or 2?</think>3", 3), ("<think>1 or", None), ("3", 3)]
+)
+def test_thinking_is_not_read(text: str, value: int | None) -> None:
+    assert endpoint(Script(said(text)), parse_retries=0).ask(QUESTION, number).value == value
 
 
 def test_an_empty_batch_has_no_replies() -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from duologue.audio.babble import babble
+from duologue.audio.vad import UNPADDED, detect_speech
 from duologue.audio.wave import Audio
 from duologue.base.errors import UserError
+from duologue.corpus.candidates import MiningConfig
 from duologue.dialogue.segments import ReferenceEvent, Segment
 from duologue.dialogue.timeline import Timeline, Track, Word
 from duologue.engine.bundle import Bundle, load
@@ -147,3 +150,19 @@ def test_what_cannot_be_played_is_refused() -> None:
     (recorded,) = record(model, [segment()])
     with pytest.raises(ValueError, match="3 rollouts for 2 slots"):
         Roller(model, 2).play([Episode(recorded, 0.0, DRAWN)])
+
+
+def test_speech_has_the_same_length_in_a_rollout_as_in_what_was_mined() -> None:
+    """A stretch of 1.0 s, the limit of what counts as short."""
+    model = bundle()
+    (recorded,) = record(model, [segment()])
+    roller = Roller(model, 1)
+    voice, _ = babble(4.0, RATE, seed=3)
+    burst = np.zeros(2 * RATE, np.float32)
+    burst[RATE // 2 : RATE // 2 + RATE] = voice[np.abs(voice).argmax() :][:RATE]
+    roller._sounds = lambda takes: [burst]  # type: ignore[method-assign]
+    ((rollout,),) = roller.play([Episode(recorded, 0.0, DRAWN[:1])])
+    (mined,) = detect_speech([Audio(burst[None], RATE)], MiningConfig().vad)
+    assert len(mined) >= 1
+    np.testing.assert_allclose(np.diff(rollout.scene.timeline.agent.speech), np.diff(mined), atol=1e-9)
+    assert MiningConfig().vad == UNPADDED

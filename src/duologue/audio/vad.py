@@ -79,6 +79,11 @@ class VadConfig:
         )
 
 
+UNPADDED = VadConfig(pad_s=0.0)
+"""The detector of segments and of rollouts. Without padding: silero's 30 ms on either side make every silence 60 ms
+shorter, and criteria and rewards are lengths of silence and of speech."""
+
+
 def detect_speech(audios: Sequence[Audio], config: VadConfig | None = None) -> list[Intervals]:
     """Speech of each one-channel waveform, of any rate: [N, 2] in seconds, exact multiples of 1/16000.
 

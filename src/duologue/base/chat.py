@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from duologue.base.errors import UserError
@@ -27,6 +27,7 @@ Reason: TypeAlias = Literal[
     "http",  # an HTTP status other than 200
     "malformed",  # not the JSON of a chat completion
     "too large",  # the body is larger than a reply can be
+    "cut",  # the reply ended because it had as many tokens as it may have
     "unparsable",  # replies came, none of them could be parsed
 ]
 
@@ -64,6 +65,15 @@ class Request:
         sent = {name: value for name, value in sampling.items() if value is not None}
         body: dict[str, Any] = plain({"model": model, "messages": self.messages, **sent, **self.extra})
         return body
+
+
+class Completion(NamedTuple):
+    """What an endpoint wrote."""
+
+    text: str | None
+    """None: it has no text (a refusal, a tool call, or nothing but thinking)."""
+    cut: bool = False
+    """Whether it ended at the largest number of tokens (`finish_reason: length`), and not by itself."""
 
 
 class CallError(Exception):
@@ -114,8 +124,8 @@ def base_url(url: str) -> str:
 
 def call(
     client: httpx.Client, body: Mapping[str, Any], *, timeout_s: float, clock: Callable[[], float], max_bytes: int
-) -> str | None:
-    """Send one request and return the text of its reply, None if the reply has none (refusal, tool call).
+) -> Completion:
+    """Send one request and return what was written.
 
     Args:
         client: with its base URL and headers set.
@@ -139,7 +149,7 @@ def call(
                     raise CallError("too large", f"a body of more than {max_bytes} bytes", retry=False)
                 if clock() > ends:
                     raise CallError("deadline", f"no whole reply within {timeout_s:.3g} s", retry=True)
-            return _text(response, bytes(data))
+            return _completion(response, bytes(data))
     except httpx.TimeoutException as error:
         raise CallError("deadline", f"{type(error).__name__} after {timeout_s:.3g} s", retry=True) from None
     except httpx.TransportError as error:
@@ -148,7 +158,16 @@ def call(
         raise CallError("malformed", str(error), retry=True) from None
 
 
-def _text(response: httpx.Response, data: bytes) -> str | None:
+def without_thinking(text: str) -> str | None:
+    """What a reply says after its thinking; None if it ends while it still thinks.
+
+    Thinking stands between `<think>` and `</think>`; templates that open it in the prompt leave the end alone.
+    """
+    answer = text.rpartition("</think>")[2]
+    return None if "<think>" in answer else answer
+
+
+def _completion(response: httpx.Response, data: bytes) -> Completion:
     status = response.status_code
     if status != 200:
         said = " ".join(data[:300].decode("utf-8", "replace").split())
@@ -156,9 +175,10 @@ def _text(response: httpx.Response, data: bytes) -> str | None:
         wait_s = retry_after(response.headers.get("retry-after"))
         raise CallError("http", f"HTTP {status}: {said}", retry=retry, wait_s=wait_s, status=status)
     try:
-        text = json.loads(data)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        choice = json.loads(data)["choices"][0]
+        text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CallError("malformed", f"not a chat completion ({type(error).__name__})", retry=True) from None
     if text is not None and not isinstance(text, str):
         raise CallError("malformed", f"content of type {type(text).__name__}", retry=True)
-    return text
+    return Completion(text, cut)

@@ -6,7 +6,10 @@
         print(reply.reason, reply.detail)
 
 A question that has no usable answer gives None, never 0, and is counted. The config bounds what is sent again, how
-often and for how long.
+often and for how long. Thinking (`<think>...</think>`) is no part of an answer, and a reply that was cut is none.
+
+    replies = endpoint.begin(requests, parse=first_number)  # and go on; `workers` questions are in flight
+    values = [reply.result().value for reply in replies]
 """
 
 from __future__ import annotations
@@ -18,11 +21,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from duologue.base.chat import REQUEST_AT_FAULT, CallError, Reason, Request, base_url, call
+from duologue.base.chat import (
+    REQUEST_AT_FAULT,
+    CallError,
+    Completion,
+    Reason,
+    Request,
+    base_url,
+    call,
+    without_thinking,
+)
 from duologue.base.errors import UserError
 from duologue.base.progress import track
 from duologue.base.reply_cache import ReplyCache, cache_key
@@ -44,6 +56,8 @@ class EndpointConfig:
     """Name of the model, as the endpoint knows it."""
     key_env: str | None = None
     """Environment variable that holds the API key; none is sent without it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What else its server needs in every request, as it is: `{chat_template_kwargs: {enable_thinking: false}}`."""
     timeout_s: float = 60.0
     """Seconds that one attempt may take."""
     deadline_s: float = 180.0
@@ -62,8 +76,8 @@ class EndpointConfig:
     """Failed questions in a row after which the endpoint is left alone for a while."""
     breaker_cooldown_s: float = 30.0
     """Seconds that it is left alone, before one question may see whether it is back."""
-    workers: int = 8
-    """Questions of a batch in flight at once."""
+    workers: int = 32
+    """Questions in flight at once, of all batches together."""
     cache: Path | None = None
     """Folder in which replies are kept and found again; none are kept without it."""
     max_reply_bytes: int = 8 * 2**20
@@ -113,7 +127,8 @@ class Counts:
 
 
 class Endpoint:
-    """The client. It may be used by several threads; close it, or use it in a `with` block.
+    """The client. It may be used by several threads; close it, or use it in a `with` block: what has not begun then
+    never begins, after Ctrl-C as well.
 
     Args:
         config: where and how.
@@ -152,6 +167,7 @@ class Endpoint:
         self._tally: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="endpoint")  # threads start when needed
 
     def ask(self, request: Request, parse: Callable[[str], T | None]) -> Reply[T]:
         """Ask one question.
@@ -160,42 +176,47 @@ class Endpoint:
             request: the question.
             parse: reads a reply; None or a ValueError says that it cannot. Use `str` to take the text as it is.
         """
-        reply = self._ask(request, parse)
+        reply = self._ask(self._own(request), parse)
         self._count("asked")
         if reply.reason:
             with self._lock:
                 self._failed[reply.reason] += 1
         return reply
 
-    def ask_many(
-        self,
-        requests: Sequence[Request],
-        parse: Callable[[str], T | None],
-        *,
-        workers: int | None = None,
-        label: str = "",
-    ) -> list[Reply[T]]:
-        """Ask many questions, several at once; identical ones are asked once. The replies have the questions' order.
+    def begin(self, requests: Sequence[Request], parse: Callable[[str], T | None]) -> list[Future[Reply[T]]]:
+        """Begin to ask questions, as many at once as there are workers, behind those that were begun before; identical
+        ones are asked once. The replies to come have the questions' order.
 
         Args:
             requests: the questions.
             parse: as in `ask`; called from several threads.
-            workers: how many at once; the config's number if None.
-            label: text of a progress line; none is shown without it.
         """
         keys = [cache_key(request.body(self.config.model)) for request in requests]
         distinct = dict(zip(keys, requests, strict=True))
         self._count("shared", len(keys) - len(distinct))
-        pool = ThreadPoolExecutor(workers or self.config.workers, thread_name_prefix="endpoint")
-        try:
-            futures: dict[str, Future[Reply[T]]] = {
-                key: pool.submit(lambda request: self.ask(request, parse), request) for key, request in distinct.items()
-            }
-            replies = {key: futures[key].result() for key in track(futures, label, quiet=not label)}
-        finally:
-            # After Ctrl-C, what has not begun never begins.
-            pool.shutdown(cancel_futures=True)
+
+        def ask(request: Request) -> Reply[T]:
+            return self.ask(request, parse)
+
+        replies = {key: self._pool.submit(ask, request) for key, request in distinct.items()}
         return [replies[key] for key in keys]
+
+    def ask_many(
+        self, requests: Sequence[Request], parse: Callable[[str], T | None], *, label: str = ""
+    ) -> list[Reply[T]]:
+        """Ask many questions and wait for all replies; see `begin`.
+
+        Args:
+            requests: the questions.
+            parse: as in `ask`; called from several threads.
+            label: text of a progress line; none is shown without it.
+        """
+        replies = self.begin(requests, parse)
+        try:
+            return [reply.result() for reply in track(replies, label, quiet=not label)]
+        finally:
+            for reply in replies:  # after Ctrl-C, what has not begun never begins
+                reply.cancel()
 
     def check(self) -> None:
         """Ask something small, so that long work does not begin with a wrong address, key or model.
@@ -203,7 +224,7 @@ class Endpoint:
         Raises:
             UserError: no reply came.
         """
-        request = Request(messages=[{"role": "user", "content": "Say OK."}], max_tokens=16)
+        request = self._own(Request(messages=[{"role": "user", "content": "Say OK."}], max_tokens=16))
         try:
             self._attempts(request.body(self.config.model), self._clock() + self.config.deadline_s)
         except CallError as failure:
@@ -219,7 +240,8 @@ class Endpoint:
         return Counts(answered=done["asked"] - sum(failed.values()), failed=failed, **{n: done[n] for n in names})
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and ask nothing more; what is on its way is waited for."""
+        self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
     def __enter__(self) -> Endpoint:
@@ -228,6 +250,10 @@ class Endpoint:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _own(self, request: Request) -> Request:
+        """A request with what this server needs; what the request says itself counts more."""
+        return replace(request, extra={**self.config.extra, **request.extra})
+
     def _ask(self, request: Request, parse: Callable[[str], T | None]) -> Reply[T]:
         ends = self._clock() + self.config.deadline_s
         text = None
@@ -235,9 +261,11 @@ class Endpoint:
             body = request.body(self.config.model, retry)
             found = self._cache.get(body, retry) if self._cache else None
             try:
-                text = found if found is not None else self._send(body, ends)
+                text, cut = self._send(body, ends) if found is None else (found, False)
             except CallError as failure:
                 return Reply(None, text, failure.reason, self._safe(failure.detail))
+            if cut:  # another seed would be cut as well
+                return Reply(None, text, "cut", f"after {body.get('max_tokens', 'the most')} tokens")
             if found is not None:
                 self._count("cache_hits")
             elif self._cache and text is not None:
@@ -248,12 +276,12 @@ class Endpoint:
             self._count("unparsable")
         return Reply(None, text, "unparsable", f"{self.config.parse_retries + 1} replies could not be parsed")
 
-    def _send(self, body: Mapping[str, Any], ends: float) -> str | None:
+    def _send(self, body: Mapping[str, Any], ends: float) -> Completion:
         """Send a request if the breaker lets it pass, and tell the breaker what came of it."""
         if not self._breaker.admits():
             raise CallError("open", f"{self.config.breaker_failures} failures in a row", retry=False)
         try:
-            text = self._attempts(body, ends)
+            completion = self._attempts(body, ends)
         except CallError as failure:
             if failure.status in REQUEST_AT_FAULT:
                 self._breaker.succeeded()
@@ -261,9 +289,9 @@ class Endpoint:
                 self._breaker.failed()
             raise
         self._breaker.succeeded()
-        return text
+        return completion
 
-    def _attempts(self, body: Mapping[str, Any], ends: float) -> str | None:
+    def _attempts(self, body: Mapping[str, Any], ends: float) -> Completion:
         """Send a request until it succeeds, fails for good, or time, retries or budget are spent."""
         config = self.config
         attempt = 0
@@ -309,9 +337,10 @@ def _key(variable: str | None) -> str:
 
 
 def _parsed(parse: Callable[[str], T | None], text: str | None) -> T | None:
-    if text is None:
+    answer = None if text is None else without_thinking(text)
+    if answer is None:
         return None
     try:
-        return parse(text)
+        return parse(answer)
     except ValueError:
         return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from duologue.audio.vad import VadConfig, detect_speech
+from duologue.audio.vad import UNPADDED, VadConfig, detect_speech
 from duologue.audio.wave import Audio
 from duologue.axes import AXES
 from duologue.axes.finding import AxisConfig, Found
@@ -54,9 +54,9 @@ class MiningConfig:
     its words alone; vad: what a detector finds, alone."""
     word_gap_s: float = 0.2
     """Where words stand for speech, those at most this far apart are one stretch of it: an inter-pausal unit."""
-    vad: VadConfig = field(default_factory=lambda: VadConfig(pad_s=0.0))
-    """How speech is detected. Without padding: silero's 30 ms on either side make every silence 60 ms shorter, and the
-    criteria are lengths of silence (precision and recall of both: `benchmarks/mining_by_ear.py`)."""
+    vad: VadConfig = UNPADDED
+    """How speech is detected: as in rollouts, without padding (precision and recall of both:
+    `benchmarks/mining_by_ear.py`)."""
 
     def __post_init__(self) -> None:
         if not self.axes:

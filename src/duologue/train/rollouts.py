@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from duologue.audio.vad import VadConfig, detect_speech
+from duologue.audio.vad import UNPADDED, VadConfig, detect_speech
 from duologue.audio.wave import Audio
 from duologue.base.errors import UserError
 from duologue.corpus.encoding import encode_rows
@@ -122,7 +122,7 @@ class Roller:
         voice: whose voice it takes: codes, for what is kept as embeddings cannot be learned from.
         lead_s: seconds of silence before a segment that has no context.
         frames: the longest rollout with its prompt and context, where it is shorter than the model's context.
-        vad: how the agent's speech is found.
+        vad: how the agent's speech is found: as mining finds the user's.
 
     Raises:
         UserError: a voice that is not made of codes, or a prompt that does not fit.
@@ -130,12 +130,12 @@ class Roller:
 
     def __init__(
         self, bundle: Bundle, slots: int, *, text_prompt: str = "", voice: Voice | None = None, lead_s: float = 0.0,
-        frames: int | None = None, vad: VadConfig | None = None,
+        frames: int | None = None, vad: VadConfig = UNPADDED,
     ) -> None:  # fmt: skip
         if voice is not None and voice.codes is None:
             mend = "give a recording as the voice prompt"
             raise UserError("is kept as embeddings, and has no tokens to learn from", place="voice_prompt", mend=mend)
-        self.bundle, self._codec, self._vad = bundle, bundle.need_codec(), vad or VadConfig()
+        self.bundle, self._codec, self._vad = bundle, bundle.need_codec(), vad
         self._tone = tones(self._codec, kyutai=bundle.config.kyutai_codec)
         self._engine = Engine(bundle.lm, slots, frames=frames)
         self._prompter = Prompter(self._engine, self._tone, bundle.need_text)
