@@ -47,16 +47,106 @@ def reward(axis: str, agent: Spans, config: object | None = None) -> float:
     return AXES[axis].reward(scene(axis, agent), config)[axis]
 
 
-class TestByHand:
+def literal(axis: str, agent: Spans) -> float:
+    return reward(axis, agent, AXES[axis].literal())
+
+
+class TestOneUnit:
+    """The default rules: speech over silences of at most 1.0 s is one thing on every axis."""
+
+    @pytest.mark.parametrize(
+        ("agent", "expected"),
+        [
+            ([], 0.0),
+            ([(2, 3.1)], -1.0),
+            ([(1, 1.4), (1.7, 2.1)], -1.0),  # two bursts are one unit of 1.1 s
+            ([(1, 1.3), (4, 4.3)], -0.2),  # too far apart to be one: 0.6 s beside a silent human
+            ([(2, 3)], -1 / 3),
+        ],
+    )
+    def test_pause(self, agent: Spans, expected: float) -> None:
+        assert reward("pause", agent) == pytest.approx(expected)
+
+    def test_over_talk_can_be_free(self) -> None:
+        assert reward("pause", [(2, 3)], PauseReward(over_talk=0)) == 0
+
+    @pytest.mark.parametrize(
+        ("agent", "expected"),
+        [
+            ([(6.4, 9)], -0.4),
+            ([], -6.0),
+            ([(6.4, 7.2)], -6.0),  # too short to be an answer
+            ([(6.3, 6.7), (7.3, 9)], -0.3),  # it opens with a short word
+            ([(5.5, 9)], -0.5),
+            ([(5.49, 9)], -0.51),  # no cliff
+            ([(5.2, 5.6), (6.1, 9)], -0.1),  # a backchannel before it is no early start
+            ([(5.4, 6.5), (6.8, 11)], -0.6),  # it took the floor at 5.4
+            ([(3, 9)], -3 - 2.2 / 3),  # three seconds early, 2.2 s of them beside a silent human
+            ([(0, 12)], -6 - 1),  # never more than no answer, but for the over-talk
+        ],
+    )
+    def test_turn_taking(self, agent: Spans, expected: float) -> None:
+        assert reward("turn_taking", agent) == pytest.approx(expected)
+
+    @given(st.floats(0.01, 5.5), st.floats(0, 0.2))
+    def test_an_earlier_start_costs_little_more_than_one_a_little_later(self, early: float, more: float) -> None:
+        free = TurnTakingReward(over_talk=0)
+        late, soon = (reward("turn_taking", [(6 - x, 9)], free) for x in (early, min(early + more, 5.9)))
+        assert late - more - 1e-6 <= soon <= late + 1e-6
+
+    @pytest.mark.parametrize(
+        ("agent", "expected"),
+        [
+            ([(3.2, 3.6), (8.9, 9.3)], 1.0),
+            ([(3.2, 3.6)], 2 / 3),
+            ([(3.2, 3.6), (3.9, 4.3), (8, 8.4)], 1 / 2),  # two bursts are one unit of 1.1 s, which takes the floor
+            ([(5.7, 6.0)], -0.3 / 3),
+            ([], 0.0),
+        ],
+    )
+    def test_backchannel(self, agent: Spans, expected: float) -> None:
+        assert reward("backchannel", agent) == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        ("agent", "expected"),
+        [
+            ([(4.2, 8.5), (12.5, 15)], -0.5),
+            ([(4.2, 10.95), (12.1, 15)], -0.1 - 0.55 / 3),  # yields 1.05 s before the end, and answers
+            ([(4.2, 11.2), (12.1, 15)], -0.1 - 0.8 / 3),  # 0.8 s before: the same, no cliff
+            ([(4.2, 11.8), (12.1, 15)], -4.0 - 0.9 / 3),  # a breath is no yielding
+            ([(4.2, 16)], -4.0 - 0.9 / 3),  # never stopped
+            ([(4.2, 8.5), (12.6, 12.9)], -4.0),  # "mhm" is no answer
+        ],
+    )
+    def test_interruption(self, agent: Spans, expected: float) -> None:
+        near = scene("interruption", agent)
+        broken = [e._replace(end=9.4) if e.kind == "interrupted" else e for e in near.events]
+        near = Scene(id="s", timeline=near.timeline, start=0, end=16, events=tuple(broken))
+        assert AXES["interruption"].reward(near)["interruption"] == pytest.approx(expected)
+
+    def test_what_is_measured_calls_only_a_timely_answer_one(self) -> None:
+        assert AXES["turn_taking"].measure(scene("turn_taking", [(0, 12)]))["answered"] == 0
+        assert AXES["turn_taking"].measure(scene("turn_taking", [(4.5, 12)]))["answered"] == 1
+
+    def test_over_talk_is_told_apart_from_talk_beside_the_human(self) -> None:
+        assert AXES["backchannel"].measure(scene("backchannel", [(3.2, 3.6)]))["over_talk"] == 0
+        assert AXES["backchannel"].measure(scene("backchannel", [(5.6, 6)]))["over_talk"] == 1
+        assert AXES["pause"].measure(scene("pause", [(5.6, 6)]))["over_talk"] == 1
+        assert AXES["turn_taking"].measure(scene("turn_taking", [(6.4, 9)]))["over_talk"] == 0
+
+
+class TestLiteral:
+    """The rules of arXiv 2606.11167, by hand."""
+
     @pytest.mark.parametrize(
         ("agent", "expected"),
         [([], 0.0), ([(2, 3)], 0.0), ([(2, 3.1)], -1.0), ([(1, 1.6), (1.7, 2.3)], 0.0), ([(7.5, 9)], 0.0)],
     )
     def test_pause(self, agent: Spans, expected: float) -> None:
-        assert reward("pause", agent) == expected
+        assert literal("pause", agent) == expected
 
     def test_a_pause_s_pieces_can_be_joined_first(self) -> None:
-        assert reward("pause", [(1, 1.6), (1.7, 2.3)], PauseReward(join_s=0.2)) == -1
+        assert reward("pause", [(1, 1.6), (1.7, 2.3)], PauseReward(join_s=0.2, over_talk=0)) == -1
 
     @pytest.mark.parametrize(
         ("agent", "expected"),
@@ -69,10 +159,11 @@ class TestByHand:
             ([(4, 9)], -6.0),  # spoke all along
             ([(4, 5.9), (6.1, 9)], -6.0),  # a breath begins nothing
             ([(4, 4.4), (6.1, 9)], -0.1),  # a backchannel before it is no start
+            ([(5.4, 6.5), (6.8, 11)], -0.8),  # a backchannel so far, half a second before the end
         ],
     )
     def test_turn_taking(self, agent: Spans, expected: float) -> None:
-        assert reward("turn_taking", agent) == pytest.approx(expected)
+        assert literal("turn_taking", agent) == pytest.approx(expected)
 
     def test_turn_taking_against_the_human(self) -> None:
         human = TurnTakingReward(reference="human")
@@ -93,7 +184,7 @@ class TestByHand:
         ],
     )
     def test_backchannel(self, agent: Spans, expected: float) -> None:
-        assert reward("backchannel", agent) == pytest.approx(expected)
+        assert literal("backchannel", agent) == pytest.approx(expected)
 
     def test_silence_beside_a_silent_human_is_right(self) -> None:
         quiet = scene("backchannel", [])
@@ -111,10 +202,10 @@ class TestByHand:
         ],
     )
     def test_interruption(self, agent: Spans, expected: float) -> None:
-        assert reward("interruption", agent) == pytest.approx(expected)
+        assert literal("interruption", agent) == pytest.approx(expected)
 
     def test_stopping_is_rewarded_apart(self) -> None:
-        config = InterruptionReward(stop=True, talked_through=True)
+        config = InterruptionReward(stop=True, talked_through=True, over_talk=0)
         found = AXES["interruption"].reward(scene("interruption", [(4.2, 8.5), (12.5, 15)]), config)
         assert found == pytest.approx({"interruption": -0.5, "stop": -0.5, "talked_through": 0})
         found = AXES["interruption"].reward(scene("interruption", [(4.2, 14)]), config)
@@ -124,14 +215,18 @@ class TestByHand:
         assert math.isnan(found["talked_through"])
 
     def test_what_was_measured(self) -> None:
-        assert AXES["pause"].measure(scene("pause", [(2, 4)])) == {"take_over": 1, "speech": 0.25}
+        assert AXES["pause"].measure(scene("pause", [(2, 4)])) == {
+            "take_over": 1, "speech": 0.25, "over_talk": 1,
+        }  # fmt: skip
         assert AXES["turn_taking"].measure(scene("turn_taking", [(6.4, 9)])) == pytest.approx(
-            {"answered": 1, "latency": 0.4}
+            {"answered": 1, "latency": 0.4, "over_talk": 0}
         )
         found = AXES["backchannel"].measure(scene("backchannel", [(3.2, 3.6), (8, 10)]))
-        assert found == pytest.approx({"take_over": 1, "per_minute": 5})
+        assert found == pytest.approx({"take_over": 1, "per_minute": 5, "human_per_minute": 10, "over_talk": 1})
         found = AXES["interruption"].measure(scene("interruption", [(4.2, 8.5), (12.5, 15)]))
-        assert found == pytest.approx({"answered": 1, "latency": 0.5, "stop_latency": 0.5, "talked_through": 0})
+        assert found == pytest.approx(
+            {"answered": 1, "latency": 0.5, "stop_latency": 0.5, "talked_through": 0, "over_talk": 0}
+        )
 
 
 def every(period: float, length: float, end: float) -> Spans:

@@ -23,6 +23,7 @@ COMMANDS = Group(
                 "fdb-v1.5": Verb("a model through Full-Duplex-Bench v1.5", "duologue.bench.evaluate_fdb:main_v15"),
             },
         ),
+        "reference": Verb("what people, silence and simple machines earn on segments", "duologue.bench.reference:main"),
         "describe": Verb("timing statistics of two-channel recordings", "duologue.bench.describe:main"),
         "mine": Verb("cut a two-channel corpus into segments for each axis", "duologue.corpus.mine:main"),
         "simulate": Verb("make two-channel conversations with human timing", "duologue.corpus.simulate:main"),

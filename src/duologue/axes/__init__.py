@@ -39,8 +39,12 @@ class Axis:
         return cast("list[Found]", module.find(timeline, config))
 
     def reward_type(self) -> type[object]:
-        """The class of what its rewards depend on; made without arguments, it holds the paper's where it says any."""
+        """The class of what its rewards depend on; made without arguments, it holds the rules of one unit."""
         return cast("type[object]", getattr(importlib.import_module(self.module), self.scoring))
+
+    def literal(self) -> object:
+        """The rewards' literal rules of arXiv 2606.11167, of `reward_type`."""
+        return cast("object", importlib.import_module(self.module).LITERAL)
 
     def reward(self, scene: Scene, config: object | None = None) -> dict[str, float]:
         """Named rewards of a scene, higher is better; NaN = could not be scored. `config` is of `reward_type`."""

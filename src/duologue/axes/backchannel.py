@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from duologue.axes.finding import AGENT, USER, AxisConfig, Found, at_least, at_most, event, utterances
-from duologue.axes.scoring import check_seconds, match, spoken
+from duologue.axes.scoring import UNIT_S, check_seconds, check_weight, match, over_talk_cost, over_talk_s, spoken
 from duologue.dialogue.intervals import TOLERANCE_S
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.timeline import Timeline
@@ -74,34 +74,50 @@ def _allowed(short: Utterance, turn: Utterance, config: BackchannelConfig) -> bo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackchannelReward:
-    """What a backchannel is, in seconds. The defaults are the paper's R_bc."""
+    """What a backchannel is, in seconds."""
 
     backchannel_s: float = 1.0
     """The agent's speech of at most this length is a backchannel, longer speech takes the floor."""
     within_s: float = 1.0
     """So far apart may the onsets of the agent's and the human's backchannels be. Each is in one pair at most."""
-    join_s: float = 0.0
-    """Speech joins over silences of at most this length first. The paper takes it as detected."""
+    join_s: float = UNIT_S
+    """Speech joins over silences of at most this length first. The paper takes it as detected (0)."""
+    over_talk: float = 1.0
+    """What the agent's speech away from the human's costs at most: all of it for 3 s, in proportion for less. Not in
+    the paper (0)."""
 
     def __post_init__(self) -> None:
         check_seconds("backchannel", backchannel_s=self.backchannel_s, within_s=self.within_s, join_s=self.join_s)
+        check_weight("backchannel", self.over_talk)
+
+
+LITERAL = BackchannelReward(join_s=0.0, over_talk=0.0)
+"""R_bc of arXiv 2606.11167."""
 
 
 def reward(scene: Scene, config: BackchannelReward | None = None) -> dict[str, float]:
-    """`backchannel`: F1, where taking the floor is a false positive; 1 if the human says nothing, nor the agent."""
+    """`backchannel`: F1, where taking the floor is a false positive, less what over-talk costs; 1 if neither the human
+    nor the agent says anything."""
     config = config or BackchannelReward()
-    ours = spoken(scene, config.join_s)
-    short = ours[ours[:, 1] - ours[:, 0] <= config.backchannel_s + TOLERANCE_S, 0]
-    theirs = np.sort([e.start for e in scene.events if e.kind == "backchannel"])
-    pairs = match(short, theirs, config.within_s)
-    said = len(ours) + len(theirs)
-    return {"backchannel": 2 * pairs / said if said else 1.0}
+    units = spoken(scene, config.join_s)
+    human = np.sort([e.start for e in scene.events if e.kind == "backchannel"])
+    short = units[units[:, 1] - units[:, 0] <= config.backchannel_s + TOLERANCE_S, 0]
+    pairs = match(short, human, config.within_s)
+    count = len(units) + len(human)
+    return {"backchannel": (2 * pairs / count if count else 1.0) - over_talk_cost(scene, config.over_talk)}
 
 
 def measure(scene: Scene, config: BackchannelReward | None = None) -> dict[str, float]:
-    """`take_over`: 1 if the agent takes the floor, else 0; `per_minute`: its backchannels."""
+    """`take_over`: 1 if the agent takes the floor, else 0; `per_minute`: its backchannels, and `human_per_minute`: the
+    human's; `over_talk`: 1 if it speaks where the human does not, else 0."""
     config = config or BackchannelReward()
-    ours = spoken(scene, config.join_s)
-    long = ours[:, 1] - ours[:, 0] > config.backchannel_s + TOLERANCE_S
+    units = spoken(scene, config.join_s)
+    long = units[:, 1] - units[:, 0] > config.backchannel_s + TOLERANCE_S
     minutes = (scene.end - scene.start) / 60
-    return {"take_over": float(long.any()), "per_minute": float((~long).sum()) / minutes}
+    human = sum(e.kind == "backchannel" for e in scene.events)
+    return {
+        "take_over": float(long.any()),
+        "per_minute": float((~long).sum()) / minutes,
+        "human_per_minute": human / minutes,
+        "over_talk": float(over_talk_s(scene) > 0),
+    }

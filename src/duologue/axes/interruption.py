@@ -22,7 +22,18 @@ from duologue.axes.finding import (
     event,
     line_of_utterances,
 )
-from duologue.axes.scoring import HOLD_S, answer_after, check_seconds, need_event
+from duologue.axes.scoring import (
+    HOLD_S,
+    answer_after,
+    check_seconds,
+    check_weight,
+    delay_cost,
+    literal_answer,
+    need_event,
+    over_talk_cost,
+    over_talk_s,
+    timely,
+)
 from duologue.dialogue.intervals import TOLERANCE_S, merge
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.takeover import Stop, Stretch, stop_latency
@@ -80,50 +91,66 @@ def find(timeline: Timeline, config: InterruptionConfig | None = None) -> list[F
 class InterruptionReward:
     """What an answer is, in seconds, and which rewards there are."""
 
-    longer_s: float = 0.0
-    """An answer is speech longer than this."""
-    early_s: float = 0.5
-    """It may begin so long before the interruption's end. Who has talked through has not answered: its delay is all
-    that is left of the segment. So not to stop is no quick answer."""
+    longer_s: float = 1.0
+    """An answer is speech longer than this. The paper takes any speech (0)."""
+    early_s: float | None = None
+    """Null: an early answer costs its distance from the interruption's end, at most as much as none, and who has been
+    silent for half a second begins anew. A number: speech that began earlier than this before the interruption's end
+    answers nothing (the literal rules: 0.5), so that who talks through has not answered."""
+    over_talk: float = 1.0
+    """What the agent's speech in the user's turns, away from the human's, costs at most: all of it for 3 s, in
+    proportion for less. Not in the paper (0)."""
     stop: bool = False
     """Reward `stop` too: minus the seconds from the interruption's onset until the agent is silent."""
     talked_through: bool = False
     """Reward `talked_through` too: -1 if the agent still speaks as the interruption ends, else 0."""
 
     def __post_init__(self) -> None:
-        check_seconds("interruption", longer_s=self.longer_s, early_s=self.early_s)
+        check_seconds("interruption", longer_s=self.longer_s, early_s=self.early_s or 0.0)
+        check_weight("interruption", self.over_talk)
+
+
+LITERAL = InterruptionReward(longer_s=0.0, early_s=0.5, over_talk=0.0)
+"""R_int of arXiv 2606.11167, as far as it is published."""
 
 
 def reward(scene: Scene, config: InterruptionReward | None = None) -> dict[str, float]:
-    """`interruption`: minus the delay of the agent's next speech; `stop` and `talked_through` if they are wanted, NaN
-    where the agent was not speaking as the user broke in."""
+    """`interruption`: minus the delay of the agent's answer, less what over-talk costs; `stop` and `talked_through` if
+    they are wanted, NaN where the agent was not speaking as the user broke in."""
     config = config or InterruptionReward()
     end = need_event(scene, "interruption").end
-    answer = answer_after(scene, end, early_s=config.early_s, longer_s=config.longer_s)
-    delay = max(scene.end - end, 0.0) if answer is None else abs(answer.start - end)
-    found, stopped = {"interruption": -delay}, _stop(scene)
+    cost = delay_cost(_answer(scene, end, config), end, scene.end - end)
+    rewards, stop = {"interruption": -cost - over_talk_cost(scene, config.over_talk)}, _stop(scene)
     if config.stop:
-        found["stop"] = math.nan if stopped is None else -stopped.latency_s
+        rewards["stop"] = math.nan if stop is None else -stop.latency_s
     if config.talked_through:
-        found["talked_through"] = math.nan if stopped is None else -float(stopped.talked_through)
-    return found
+        rewards["talked_through"] = math.nan if stop is None else -float(stop.talked_through)
+    return rewards
 
 
 def measure(scene: Scene, config: InterruptionReward | None = None) -> dict[str, float]:
     """`answered`: 1 or 0; `latency`: seconds from the interruption's end to the answer; `stop_latency` and
-    `talked_through` (1 or 0) where the agent was speaking as the user broke in. NaN where there is none."""
+    `talked_through` (1 or 0) where the agent was speaking as the user broke in; NaN where there is none; `over_talk`: 1
+    if the agent speaks in the user's turns where the human does not, else 0."""
     config = config or InterruptionReward()
     end = need_event(scene, "interruption").end
-    answer, stopped = answer_after(scene, end, early_s=config.early_s, longer_s=config.longer_s), _stop(scene)
+    answer, stop = timely(_answer(scene, end, config), end), _stop(scene)
     return {
         "answered": float(answer is not None),
         "latency": math.nan if answer is None else answer.start - end,
-        "stop_latency": math.nan if stopped is None else stopped.latency_s,
-        "talked_through": math.nan if stopped is None else float(stopped.talked_through),
+        "stop_latency": math.nan if stop is None else stop.latency_s,
+        "talked_through": math.nan if stop is None else float(stop.talked_through),
+        "over_talk": float(over_talk_s(scene) > 0),
     }
+
+
+def _answer(scene: Scene, end: float, config: InterruptionReward) -> Stretch | None:
+    if config.early_s is None:
+        return answer_after(scene, end, longer_s=config.longer_s, hold_s=HOLD_S)
+    return literal_answer(scene, end, longer_s=config.longer_s, early_s=config.early_s)
 
 
 def _stop(scene: Scene) -> Stop | None:
     broken = need_event(scene, "interruption")
-    ours = [Stretch(a, b) for a, b in merge(scene.timeline.agent.speech, HOLD_S).tolist()]
-    return stop_latency(ours, broken.start, broken.end)
+    units = [Stretch(a, b) for a, b in merge(scene.timeline.agent.speech, HOLD_S).tolist()]
+    return stop_latency(units, broken.start, broken.end)

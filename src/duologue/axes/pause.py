@@ -20,8 +20,8 @@ from duologue.axes.finding import (
     speaks_within,
     utterances,
 )
-from duologue.axes.scoring import check_seconds, spoken
-from duologue.dialogue.intervals import TOLERANCE_S
+from duologue.axes.scoring import UNIT_S, check_seconds, check_weight, over_talk_cost, over_talk_s, spoken
+from duologue.dialogue.intervals import TOLERANCE_S, total
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.segments import ReferenceEvent
 from duologue.dialogue.timeline import Timeline
@@ -69,26 +69,36 @@ def find(timeline: Timeline, config: PauseConfig | None = None) -> list[Found]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseReward:
-    """What counts as taking the floor, in seconds. The defaults are the paper's R_pause."""
+    """What counts as taking the floor, in seconds."""
 
     longest_s: float = 1.0
     """Speech longer than this takes the floor."""
-    join_s: float = 0.0
-    """Speech joins over silences of at most this length first. The paper takes it as detected."""
+    join_s: float = UNIT_S
+    """Speech joins over silences of at most this length first. The paper takes it as detected (0)."""
+    over_talk: float = 1.0
+    """What the agent's speech beside a silent human costs at most: all of it for 3 s, in proportion for less. Not in
+    the paper (0)."""
 
     def __post_init__(self) -> None:
         check_seconds("pause", longest_s=self.longest_s, join_s=self.join_s)
+        check_weight("pause", self.over_talk)
+
+
+LITERAL = PauseReward(join_s=0.0, over_talk=0.0)
+"""R_pause of arXiv 2606.11167."""
 
 
 def reward(scene: Scene, config: PauseReward | None = None) -> dict[str, float]:
-    """`pause`: -1 if the agent takes the floor anywhere in the span, else 0."""
-    return {"pause": -measure(scene, config)["take_over"]}
+    """`pause`: -1 if the agent takes the floor anywhere in the span, else 0 less what its over-talk costs."""
+    config = config or PauseReward()
+    return {"pause": -max(measure(scene, config)["take_over"], over_talk_cost(scene, config.over_talk))}
 
 
 def measure(scene: Scene, config: PauseReward | None = None) -> dict[str, float]:
-    """`take_over`: 1 if the agent takes the floor, else 0; `speech`: share of the span in which it speaks."""
+    """`take_over`: 1 if the agent takes the floor, else 0; `speech`: share of the span in which it speaks;
+    `over_talk`: 1 if it speaks where the human does not, else 0."""
     config = config or PauseReward()
-    ours = spoken(scene, config.join_s)
-    lengths = ours[:, 1] - ours[:, 0]
-    took = bool((lengths > config.longest_s + TOLERANCE_S).any())
-    return {"take_over": float(took), "speech": float(lengths.sum()) / (scene.end - scene.start)}
+    units, speech = spoken(scene, config.join_s), spoken(scene)
+    took = bool((units[:, 1] - units[:, 0] > config.longest_s + TOLERANCE_S).any())
+    share = total(speech) / (scene.end - scene.start)
+    return {"take_over": float(took), "speech": share, "over_talk": float(over_talk_s(scene) > 0)}

@@ -23,9 +23,20 @@ from duologue.axes.finding import (
     event,
     line_of_utterances,
 )
-from duologue.axes.scoring import answer_after, check_seconds, need_event
+from duologue.axes.scoring import (
+    answer_after,
+    check_seconds,
+    check_weight,
+    delay_cost,
+    literal_answer,
+    need_event,
+    over_talk_cost,
+    over_talk_s,
+    timely,
+)
 from duologue.base.errors import UserError
 from duologue.dialogue.scenes import Scene
+from duologue.dialogue.takeover import Stretch
 from duologue.dialogue.timeline import Timeline
 
 
@@ -76,36 +87,53 @@ class TurnTakingReward:
 
     longer_s: float = 1.0
     """An answer is an utterance longer than this."""
-    early_s: float = 0.5
-    """An answer may begin so long before the user's end. Who spoke before has not answered: its delay is all that is
-    left of the segment. So babble is no quick answer."""
+    early_s: float | None = None
+    """Null: an early answer costs its distance from the user's end, at most as much as none. A number: an utterance
+    that began earlier than this before the user's end answers nothing (the literal rules: 0.5)."""
     reference: Literal["user", "human"] = "user"
     """What the delay is measured from: the user's end, or (DuplexPO, arXiv 2607.07148) where the human answered."""
     early_cost: float = 1.0
     """A start before the reference costs so much a second; one after it costs 1."""
+    over_talk: float = 1.0
+    """What the agent's speech in the user's turn, away from the human's, costs at most: all of it for 3 s, in
+    proportion for less. Not in the paper (0)."""
 
     def __post_init__(self) -> None:
-        check_seconds("turn_taking", longer_s=self.longer_s, early_s=self.early_s)
+        check_seconds("turn_taking", longer_s=self.longer_s, early_s=self.early_s or 0.0)
+        check_weight("turn_taking", self.over_talk)
         if not self.early_cost >= 0:
             raise UserError(
                 f"{self.early_cost} would reward barging in", place="turn_taking.early_cost", mend="use 0 or more"
             )
 
 
+LITERAL = TurnTakingReward(early_s=0.5, over_talk=0.0)
+"""R_turn of arXiv 2606.11167, as far as it is published."""
+
+
 def reward(scene: Scene, config: TurnTakingReward | None = None) -> dict[str, float]:
-    """`turn_taking`: minus the delay of the agent's answer, in seconds."""
+    """`turn_taking`: minus the delay of the agent's answer in seconds, less what over-talk costs."""
     config = config or TurnTakingReward()
     end = need_event(scene, "turn").end
-    answer = answer_after(scene, end, early_s=config.early_s, longer_s=config.longer_s)
-    if answer is None:
-        return {"turn_taking": -max(scene.end - end, 0.0)}
-    delay = answer.start - (need_event(scene, "answer").start if config.reference == "human" else end)
-    return {"turn_taking": -max(delay, -config.early_cost * delay)}
+    reference = need_event(scene, "answer").start if config.reference == "human" else end
+    cost = delay_cost(_answer(scene, end, config), reference, scene.end - end, config.early_cost)
+    return {"turn_taking": -cost - over_talk_cost(scene, config.over_talk)}
 
 
 def measure(scene: Scene, config: TurnTakingReward | None = None) -> dict[str, float]:
-    """`answered`: 1 or 0; `latency`: seconds from the user's end to the answer, NaN without one."""
+    """`answered`: 1 or 0; `latency`: seconds from the user's end to the answer, NaN without one; `over_talk`: 1 if the
+    agent speaks in the user's turn where the human does not, else 0."""
     config = config or TurnTakingReward()
     end = need_event(scene, "turn").end
-    answer = answer_after(scene, end, early_s=config.early_s, longer_s=config.longer_s)
-    return {"answered": float(answer is not None), "latency": math.nan if answer is None else answer.start - end}
+    answer = timely(_answer(scene, end, config), end)
+    return {
+        "answered": float(answer is not None),
+        "latency": math.nan if answer is None else answer.start - end,
+        "over_talk": float(over_talk_s(scene) > 0),
+    }
+
+
+def _answer(scene: Scene, end: float, config: TurnTakingReward) -> Stretch | None:
+    if config.early_s is None:
+        return answer_after(scene, end, longer_s=config.longer_s)
+    return literal_answer(scene, end, longer_s=config.longer_s, early_s=config.early_s)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from duologue.dialogue.segments import LazyWaveform, ReferenceEvent
+from duologue.dialogue.segments import LazyWaveform, ReferenceEvent, Segment
 from duologue.dialogue.timeline import Timeline
 
 
@@ -32,6 +32,14 @@ class Scene:
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ValueError(f"scene {self.id}: span {self.start} to {self.end} is not a stretch of time")
+
+    @classmethod
+    def of(cls, segment: Segment) -> Scene:
+        """What the two people did in a segment."""
+        return cls(
+            id=segment.id, timeline=segment.timeline, start=segment.start, end=segment.end, events=segment.events,
+            agent_audio=segment.agent_audio, user_audio=segment.user_audio,
+        )  # fmt: skip
 
     def within_span(self) -> Timeline:
         """The timeline of the scored span alone, with its beginning as zero."""

@@ -264,15 +264,20 @@ def windows(recorded: Recorded, window: tuple[float, float]) -> list[Recorded]:
 
 
 def shortened(recorded: Recorded, longest_s: float | None, after_s: float | None = None) -> Recorded:
+    """A recorded segment, cropped."""
+    return replace(recorded, segment=cropped(recorded.segment, longest_s, after_s))
+
+
+def cropped(segment: Segment, longest_s: float | None, after_s: float | None = None) -> Segment:
     """A segment that ends no later than so long after what is to be answered, and begins later than it did, but not
     less than `LEAD_S` before what happens in it."""
-    s = recorded.segment
+    s = segment
     inside = [e for e in s.events if e.end > s.start and e.start < s.end]
     asked = [e for e in inside if e.kind == ASKED.get(s.axis)]
     end = s.end if after_s is None or not asked else min(s.end, asked[0].end + after_s)
     moments = [e.end if e.kind == "turn" else e.start for e in asked or inside]
     start = s.start if longest_s is None else max(s.start, min([end - longest_s, *(m - LEAD_S for m in moments)]))
-    return replace(recorded, segment=replace(s, start=start, end=end))
+    return replace(s, start=start, end=end)
 
 
 def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float, most_s: float | None = None) -> int:

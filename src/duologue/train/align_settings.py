@@ -13,6 +13,7 @@ from duologue.axes.duplexpo import DuplexPOReward
 from duologue.axes.interruption import InterruptionReward
 from duologue.axes.judge import JudgeConfig
 from duologue.axes.pause import PauseReward
+from duologue.axes.scoring import Rules
 from duologue.axes.turn_taking import TurnTakingReward
 from duologue.base.errors import UserError
 from duologue.model.lora import LoRAConfig
@@ -124,6 +125,10 @@ class SafetySettings:
 class RewardSettings:
     """What is rewarded on each axis."""
 
+    rules: Rules = "one_unit"
+    """What a unit of speech is: "one_unit", the same on every axis, as the settings of the axes below say; or
+    "literal", the rules of arXiv 2606.11167, by which a deaf agent can earn more than people unless a judge reads what
+    it says. The literal rules leave no place for settings of axes."""
     pause: PauseReward = field(default_factory=PauseReward)
     """R_pause."""
     turn_taking: TurnTakingReward = field(default_factory=TurnTakingReward)
@@ -141,7 +146,15 @@ class RewardSettings:
     safety: SafetySettings | None = None
     """Also play probes, and reward refusals; null: none."""
 
+    def of(self, axis: str) -> object:
+        """What the rewards of an axis depend on, of the type `Axis.reward_type`."""
+        return AXES[axis].literal() if self.rules == "literal" else getattr(self, axis)
+
     def __post_init__(self) -> None:
+        for axis in AXES.values() if self.rules == "literal" else ():
+            if getattr(self, axis.name) != axis.reward_type()():
+                mend = "leave the settings of axes out, or use rewards.rules=one_unit"
+                raise UserError("is set beside literal rules", place=f"rewards.{axis.name}", mend=mend)
         if self.proxy and self.judge is not None:
             raise UserError("two judges were named", place="rewards.judge and rewards.proxy", mend="use one of them")
 
@@ -311,7 +324,10 @@ class AlignSettings:
 
 def kyutai() -> AlignSettings:
     """arXiv 2606.11167, section 5, for PersonaPlex: full fine-tuning. For Moshi: rollouts.lead_s=3."""
-    return AlignSettings(rollouts=RolloutSettings(text_prompt="You enjoy having a good conversation."))
+    return AlignSettings(
+        rollouts=RolloutSettings(text_prompt="You enjoy having a good conversation."),
+        rewards=RewardSettings(rules="literal"),
+    )
 
 
 def kyutai_lora() -> AlignSettings:

@@ -31,7 +31,7 @@ def rewarder(settings: RewardSettings, judge: Judge | Proxy | None = None, safet
             assert safety is not None
             return {"safety": safety.score(scenes)}
         if settings.duplexpo is None:
-            each = [AXES[axis].reward(scene, getattr(settings, axis)) for scene in scenes]
+            each = [AXES[axis].reward(scene, settings.of(axis)) for scene in scenes]
         else:
             each = [duplexpo.reward(scene, settings.duplexpo) for scene in scenes]
         found = {name: [rewards[name] for rewards in each] for name in each[0]}

@@ -66,7 +66,7 @@ def score_segments(
 
 def measured(axis: str, rollout: Rollout, rewards: RewardSettings) -> dict[str, float]:
     """All metrics of a rollout on its axis."""
-    how = getattr(rewards, axis)
+    how = rewards.of(axis)
     earned = {f"reward_{name}": value for name, value in AXES[axis].reward(rollout.scene, how).items()}
     seen = {f"{axis}_{name}": value for name, value in AXES[axis].measure(rollout.scene, how).items()}
     return earned | seen
