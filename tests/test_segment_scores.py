@@ -46,7 +46,7 @@ def test_a_model_is_scored_alike_every_time_and_equals_itself() -> None:
     )
     assert first == again
     assert [(s.segment, s.repeat) for s in first] == [("s", 0), ("s", 1), ("t", 0), ("t", 1)]
-    assert {"reward_pause", "pause_take_over", "pause_speech"} == set(first[0].values)
+    assert {"reward_pause", "pause_take_over", "pause_speech", "pause_over_talk"} == set(first[0].values)
     parts = [
         score_segments(Roller(model, 2), segments, Sampling(), RewardSettings(), repeats=2, seed=3, share=(rank, 3))
         for rank in range(3)
