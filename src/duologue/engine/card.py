@@ -32,7 +32,7 @@ def model_card(bundle: Bundle, name: str, files: Mapping[str, int], *, eight_bit
         eight_bits: whether the language model's matrices are kept in 8 bits.
     """
     layers = bundle.config.lineage
-    parameters = sum(x.numel() for x in bundle.lm.parameters())
+    parameters = sum(x.numel() for name, x in bundle.lm.named_parameters() if ".lora_" not in name)
     lm = bundle.lm.config
     source = bundle.config.name if bundle.config.source is None else bundle.config.source.short
     listing = "\n".join(f"| `{file}` | {size / 1e6:,.2f} MB |" for file, size in files.items())

@@ -12,9 +12,15 @@ import tyro
 from duologue.base.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import Tensor
+
     from duologue.codec.interface import Codec
     from duologue.engine.bundle import Bundle
     from duologue.engine.modes import Modes
+    from duologue.model.load import Checkpoint
 
 CARD = "README.md"
 EARS = ("config.json", "duologue.json", "model.safetensors")
@@ -58,9 +64,9 @@ class ExportConfig:
 def main(config: ExportConfig) -> int:
     """Write a model as a folder."""
     _check_target(config.out, force=config.force)
-    from duologue.engine.bundle import load
+    from duologue.engine.bundle import find, load
 
-    kept = _source_format(config.source) if config.dtype == "same" else config.dtype
+    kept = source_format(find(config.source)) if config.dtype == "same" else config.dtype
     precision = "fp32" if kept == "int8" else kept
     bundle = load(config.source, device="cpu", dtype=precision, codec=config.codec, lora=config.lora)
     bundle = _changed(bundle, config)
@@ -81,36 +87,39 @@ def main(config: ExportConfig) -> int:
 
 def export(
     bundle: Bundle, folder: Path, *, voices: bool = True, force: bool = False, codec_dtype: str = "fp32",
-    eight_bits: bool = False,
+    eight_bits: bool = False, dtype: torch.dtype | None = None, tensors: Mapping[str, Tensor] | None = None,
 ) -> dict[str, int]:  # fmt: skip
     """Write a bundle as a folder; returns its files with their sizes in bytes. It appears whole or not at all.
 
+    The language model is written tensor by tensor, and adapters are merged as they are: no second one is in memory.
+
     Args:
-        bundle: its adapters must be merged.
+        bundle: what is written.
         folder: new or empty.
         voices: also copy the voices that come with the model.
         force: replace a folder that an earlier export wrote.
         codec_dtype: number format of the codec on disk.
         eight_bits: keep the language model's matrices in 8 bits.
+        dtype: number format of the language model on disk; its own if None.
+        tensors: the language model's weights by name, where they do not lie in `bundle`, as when it is in shards.
 
     Raises:
-        UserError: the folder holds files, or adapters are not merged.
+        UserError: the folder holds files.
     """
     from duologue.base.config import to_dict
     from duologue.base.files import atomic_path, write_json, write_text
     from duologue.codec.weights import in_eight_bits, read_weights, save_tensors
     from duologue.engine.bundle import OWN_SAMPLING
     from duologue.engine.card import model_card
-    from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS, own_config, save_lm
+    from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS, own_config, save_weights, weights_of
     from duologue.model.config import kyutai_config
-    from duologue.model.lora import LoRALinear
+    from duologue.model.merged import merged_weights
 
     _check_target(folder, force=force)
-    if any(isinstance(module, LoRALinear) for module in bundle.lm.modules()):
-        raise UserError("adapters are not merged", place=bundle.config.name, mend="call fuse_lora first")
+    weights = merged_weights(bundle.lm) if tensors is None else weights_of(tensors)
     with atomic_path(folder) as aside:
         aside.mkdir()
-        save_lm(bundle.lm, aside)
+        save_weights(aside / WEIGHTS, weights, dtype=dtype)
         if eight_bits:
             save_tensors(aside / WEIGHTS, in_eight_bits(read_weights(aside / WEIGHTS)))
         values = kyutai_config(bundle.lm.config) | _names(bundle, aside, voices, codec_dtype)
@@ -243,19 +252,17 @@ def _write_codec(codec: Codec, folder: Path, kyutai: bool, dtype: str) -> dict[s
     return {"mimi_name": file.name, "mimi_config_name": shape.name}
 
 
-def _source_format(name: str) -> str:
-    """The number format of a source's weights on disk."""
+def source_format(checkpoint: Checkpoint | None) -> str:
+    """The number format of a source's weights on disk: fp32, bf16, fp16 or int8; fp32 for random weights (None)."""
     import torch
 
     from duologue.codec.weights import open_weights
-    from duologue.engine.bundle import find
 
-    checkpoint = find(name)
+    if checkpoint is None:
+        return "fp32"
     formats: dict[torch.dtype | None, str] = {
         torch.bfloat16: "bf16", torch.float16: "fp16", torch.int8: "int8",
     }  # fmt: skip
-    if checkpoint is None:
-        return "fp32"
     return formats.get(open_weights(checkpoint.weights).dtypes.get("text_emb.weight"), "fp32")
 
 

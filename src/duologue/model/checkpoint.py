@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +137,19 @@ def flat_name(name: str) -> str:
     return f"{match[1]}.{'in_proj_weight' if match[2] == 'in' else 'out_proj.weight'}"
 
 
+class Weight(NamedTuple):
+    """A tensor to be written, made when its turn comes: no two of them need be in memory."""
+
+    shape: Shape
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+
+def weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Weight]:
+    """Tensors that are there, to be written."""
+    return {name: Weight(tuple(x.shape), x.dtype, lambda x=x: x) for name, x in tensors.items()}  # type: ignore[misc]
+
+
 def save_lm(model: DuplexLM, folder: Path, *, flat: bool = True, dtype: torch.dtype | None = None) -> None:
     """Write model.safetensors and config.json so that moshi's and PersonaPlex's loaders read them, and duologue.json.
 
@@ -146,23 +159,37 @@ def save_lm(model: DuplexLM, folder: Path, *, flat: bool = True, dtype: torch.dt
         flat: attention under the names that all loaders read; otherwise one tensor for each set.
         dtype: of the weights on disk; the model's own if None.
     """
-    sets: dict[str, list[Tensor]] = {}
-    for name, x in model.state_dict().items():
+    save_weights(folder / WEIGHTS, weights_of(model.state_dict()), flat=flat, dtype=dtype)
+    write_json(folder / CONFIG, kyutai_config(model.config))
+    write_json(folder / OURS, own_config(model.config))
+
+
+def save_weights(
+    path: Path, weights: Mapping[str, Weight], *, flat: bool = True, dtype: torch.dtype | None = None
+) -> None:
+    """Write the weights of a language model, tensor by tensor, atomically; as `save_lm`.
+
+    Args:
+        path: the file.
+        weights: by the model's own names, in its order.
+        flat: attention under the names that all loaders read; otherwise one tensor for each set.
+        dtype: of the weights on disk; their own if None.
+    """
+    sets: dict[str, list[Weight]] = {}
+    for name, x in weights.items():
         sets.setdefault(flat_name(name) if flat else name, []).append(x)  # sets come in order, as the model lists them
     described = {}
     for name, found in sets.items():
         shape = found[0].shape if len(found) == 1 else (sum(x.shape[0] for x in found), *found[0].shape[1:])
         precision = found[0].dtype if dtype is None or name.startswith(FLOAT32) else dtype
         described[name] = (tuple(shape), precision)
-    with atomic_path(folder / WEIGHTS) as aside, meter("writing weights", len(described)) as line:
+    with atomic_path(path) as aside, meter("writing weights", len(described)) as line:
 
-        def pieces(name: str) -> list[Tensor]:
+        def pieces(name: str) -> Iterator[Tensor]:
             line.advance()
-            return sets[name]
+            return (weight.read() for weight in sets[name])
 
         write_tensors(aside, described, pieces)
-    write_json(folder / CONFIG, kyutai_config(model.config))
-    write_json(folder / OURS, own_config(model.config))
 
 
 def own_config(config: LMConfig) -> dict[str, Any]:

@@ -268,16 +268,24 @@ def replay_of(run: Path | None) -> Callable[[int], Batch] | None:
 
 
 def publish(learner: AlignLearner, folder: Path, recipe: str, segments: str) -> None:
-    """Write the model as it is now, adapters merged, with what it was aligned by in its lineage."""
-    import copy
+    """Write the model as it is now, adapters merged, in its source's number format, with what it was aligned by in its
+    lineage. All processes call it; rank 0 writes, tensor by tensor from the CPU."""
     from dataclasses import replace
 
-    from duologue.engine.export import export
+    from duologue.base.compute import pick_dtype
+    from duologue.engine.export import export, source_format
     from duologue.engine.lineage import learned
-    from duologue.model.lora import fuse_lora
+    from duologue.model.load import find_checkpoint
 
+    tensors = learner.whole_weights()
+    if not learner.world.leads:
+        return
     bundle = learner.bundle
-    lm = copy.deepcopy(bundle.lm)
-    fuse_lora(lm)
+    source = bundle.config.source
+    kept = source_format(None if source is None else find_checkpoint(source))
+    precision = "fp32" if kept == "int8" else kept  # 8 bits would lose what was learned
     layers = learned(bundle.config.lineage, "Alignment by Duologue", f"{recipe} on {segments}", "unknown")
-    export(replace(bundle, lm=lm, config=replace(bundle.config, lineage=layers)), folder, force=True)
+    export(
+        replace(bundle, config=replace(bundle.config, lineage=layers)), folder, force=True, tensors=tensors,
+        dtype=pick_dtype(precision, learner.device),
+    )  # fmt: skip

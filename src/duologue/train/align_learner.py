@@ -58,7 +58,7 @@ class AlignLearner:
         settings: how.
         seed: of what is drawn.
         reward: what is good.
-        publish: writes the model into the run's folder, under a name.
+        publish: writes the model into the run's folder, under a name; with several processes, all call it.
         keep: is given each step's number, batch and advantages, as to write some of it down.
         replay: the batch of each step, drawn before, instead of rollouts.
         world: the processes that learn together; each plays whole groups, and all take the same steps.
@@ -162,8 +162,15 @@ class AlignLearner:
         """Write the model; as the best one too, if its rewards are the best so far."""
         best = self._watch.improved()
         for name in ("model", "best") if best else ("model",):
-            if self.world.leads:
-                self._publish(run, name)
+            self._publish(run, name)
+
+    def whole_weights(self) -> dict[str, Tensor] | None:
+        """Where what learns lies in shards, all weights whole, on the CPU of rank 0; all processes call it. Else None:
+        the bundle holds them."""
+        if not self.settings.update.shard:
+            return None
+        gathered: dict[str, Tensor] = self.world.gather(self._updater.policy.state_dict())
+        return gathered
 
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
         """Draw segments and settings, play this process' part of them, as many groups at once as there are slots for,
