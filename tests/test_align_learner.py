@@ -31,8 +31,9 @@ from duologue.model.lora import LoRAConfig
 from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
+from duologue.train import align_learner
 from duologue.train.align_critic import Critic
-from duologue.train.align_learner import AlignLearner, drawn_axes, longest_frames, shaped, shortened
+from duologue.train.align_learner import AlignLearner, cropped, drawn_axes, longest_frames, shaped, shortened
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_sampler import under_sampler
 from duologue.train.align_settings import (
@@ -226,6 +227,13 @@ class TestScores:
         both = torch.stack([fold(logits[..., silent], -1), fold(logits[..., ~silent], -1)], -1).log_softmax(-1)
         wanted = torch.where((text == 0) | (text == 3), both[..., 0], both[..., 1])
         torch.testing.assert_close(found.new[rows.mask], wanted[rows.mask], atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def even_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops of the longest length, two seconds before what happens."""
+    monkeypatch.setattr(align_learner, "CROPPED", (1.0, 1.0))
+    monkeypatch.setattr(align_learner, "LEAD_S", (2.0, 2.0))
 
 
 class TestStep:
@@ -550,6 +558,7 @@ class TestStep:
             (3.0, (ReferenceEvent("turn", 1.0, 5.9, 1), ReferenceEvent("turn", 0.0, 0.5, 1)), 3.0),
         ],
     )
+    @pytest.mark.usefixtures("even_crops")
     def test_a_long_segment_is_acted_from_before_what_happens_in_it(
         self, longest: float, events: tuple[ReferenceEvent, ...], start: float
     ) -> None:
@@ -568,6 +577,7 @@ class TestStep:
         assert sum(axes.count("a") for axes in drawn) == pytest.approx(1000, rel=0.05)
         assert len({tuple(axes) for axes in drawn}) > 20
 
+    @pytest.mark.usefixtures("even_crops")
     def test_what_is_to_be_answered_says_where_a_segment_ends(self) -> None:
         """And where a short one begins: two seconds before the interruption, whatever was before that."""
         events = (ReferenceEvent("turn", 1.0, 2.0, 1), ReferenceEvent("interruption", 3.5, 4.5, 1))
@@ -577,6 +587,16 @@ class TestStep:
             assert (s.start, s.end) == span
         pause = replace(recorded, segment=replace(recorded.segment, axis="pause"))
         assert shortened(pause, None, 0.5) == pause
+
+    def test_cropped_segments_do_not_tell_by_the_clock_when_the_user_ends(self) -> None:
+        events = (ReferenceEvent("turn", 1.0, 20.0, 1), ReferenceEvent("answer", 20.0, 40.0, 0))
+        whole = replace(segment(1.0, 40.0), axis="turn_taking", events=events)
+        crops = [cropped(replace(whole, id=f"s{i}"), 8.0, 4.0) for i in range(40)]
+        for place in ([20 - s.start for s in crops], [s.end - 20 for s in crops]):
+            assert np.std(place) > 0.3
+            assert min(place) >= 1.0
+        assert all(s.end - s.start <= 8.0 and s.end <= 24.0 for s in crops)
+        assert crops == [cropped(replace(whole, id=f"s{i}"), 8.0, 4.0) for i in range(40)]
 
     def test_an_axis_without_segments_is_named(self) -> None:
         how = settings()

@@ -82,6 +82,7 @@ class TestOneUnit:
             ([(5.2, 5.6), (6.1, 9)], -0.1),  # a backchannel before it is no early start
             ([(5.4, 6.5), (6.8, 11)], -0.6),  # it took the floor at 5.4
             ([(3, 9)], -3 - 2.2 / 3),  # three seconds early, 2.2 s of them beside a silent human
+            ([(6.1 + i, 6.2 + i) for i in range(5)], -6.0),  # pips a second apart are no second of speech
             ([(0, 12)], -6 - 1),  # never more than no answer, but for the over-talk
         ],
     )

@@ -112,7 +112,7 @@ def answer(agent: Ticks, user_end: int, end: int, hold: int) -> int | None:
             continue
         allowed = [a for i, (a, _) in enumerate(group) if i == 0 or group[i - 1][1] - begin <= SECOND]
         nearest = min(allowed, key=lambda a: abs(a - user_end))
-        if finish - nearest > SECOND:
+        if sum(b - a for a, b in group if a >= nearest) > SECOND:
             return nearest
     return None
 

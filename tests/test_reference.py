@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.axes import AXES
-from duologue.axes.reference_agents import REFERENCE_AGENTS, ReferenceAgent, periodic
+from duologue.axes.reference_agents import REFERENCE_AGENTS, ReferenceAgent, periodic, silences
 from duologue.base.errors import UserError
 from duologue.bench.reference import ReferenceConfig, main, read_scenes, reference_rows, z_scores
 from duologue.corpus.sample import Part, sample_segments
+from duologue.dialogue.intervals import Intervals, as_intervals
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.segments import ReferenceEvent
 from duologue.dialogue.timeline import Timeline, Track
@@ -139,3 +140,36 @@ class TestVerb:
     def test_a_folder_without_segments_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no segments here"):
             main(ReferenceConfig(segments=str(tmp_path)))
+
+
+def pips(length: float, after: float) -> ReferenceAgent:
+    """Noises of `length` seconds, near enough to each other to be one unit, whenever the user is silent."""
+
+    def speech(scene: Scene) -> Intervals:
+        spans = []
+        for start, end in silences(scene):
+            at = start + after
+            while at < end:
+                spans.append((at, at + length))
+                at += length + 0.9
+        return as_intervals(spans)
+
+    return ReferenceAgent("pips", "pips", False, speech)
+
+
+@pytest.mark.parametrize(("length", "after"), [(0.06, 0.04), (0.1, 0.1), (0.3, 0.5)])
+def test_noises_of_no_length_in_silences_earn_less_than_people_and_than_the_rule(length: float, after: float) -> None:
+    agents = {**REFERENCE_AGENTS, "pips": pips(length, after)}
+    rows = reference_rows(shipped("heldout"), RewardSettings(), agents)
+    assert rows["human"]["sum_raw"] > rows["pips"]["sum_raw"] + 0.5
+    assert rows["vad_rule"]["sum_z"] > rows["pips"]["sum_z"]
+
+
+@pytest.mark.parametrize("after_s", np.arange(1.0, 8.0, 0.5).tolist())
+def test_who_counts_from_the_beginning_of_a_cropped_segment_does_not_hit_the_user_s_end(after_s: float) -> None:
+    counting = ReferenceAgent("c", "c", False, lambda s: as_intervals([(s.start + after_s, s.end)]))
+    axis = "turn_taking"
+    rows = reference_rows(
+        {axis: shipped("heldout")[axis]}, RewardSettings(), {"human": REFERENCE_AGENTS["human"], "c": counting}
+    )
+    assert rows["c"][axis] < -0.5

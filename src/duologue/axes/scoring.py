@@ -59,9 +59,10 @@ def over_talk_cost(scene: Scene, weight: float) -> float:
 
 
 def answer_after(scene: Scene, user_end: float, *, longer_s: float, hold_s: float = UNIT_S) -> Stretch | None:
-    """The agent's answer to a user who ends at `user_end`: its first unit of speech longer than `longer_s` seconds that
-    outlasts the user, however early it began.
+    """The agent's answer to a user who ends at `user_end`: its first unit that holds more than `longer_s` seconds of
+    speech from the answer's beginning on and outlasts the user, however early it began.
 
+    What is summed is speech without the silences between: noises of no length, a second apart, answer nothing.
     Stretches are one unit over silences of at most `UNIT_S`; over one that began before the user's end, of at most
     `hold_s`. A stretch that is preceded in its unit by no more than a backchannel (`FLOOR_S`) may be the answer's
     beginning: the one nearest to the user's end is.
@@ -74,7 +75,7 @@ def answer_after(scene: Scene, user_end: float, *, longer_s: float, hold_s: floa
             before = np.concatenate(([0.0], unit[:-1, 1] - unit[0, 0]))
             starts = unit[before <= FLOOR_S + TOLERANCE_S, 0]
             start = float(starts[np.abs(starts - user_end).argmin()])
-            if unit[-1, 1] - start > longer_s + TOLERANCE_S:
+            if total(unit[unit[:, 0] >= start]) > longer_s + TOLERANCE_S:
                 return Stretch(start, float(unit[-1, 1]))
     return None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.engine.prompts import Voice
 
-LEAD_S = 2.0
-"""Seconds before what happens in a segment that are always acted."""
+LEAD_S = (1.0, 4.0)
+"""Seconds before what happens in a segment that are always acted: uniform in this range, by segment."""
+CROPPED = (0.6, 1.0)
+"""What is kept of the longest that is allowed: uniform in this range, by segment."""
 SPEAKING = ("depformer", "linears")
 """Names of what makes audio tokens of hidden states begin so: the depth transformer."""
 ASKED = {"turn_taking": "turn", "interruption": "interruption"}
@@ -277,13 +280,19 @@ def shortened(recorded: Recorded, longest_s: float | None, after_s: float | None
 
 def cropped(segment: Segment, longest_s: float | None, after_s: float | None = None) -> Segment:
     """A segment that ends no later than so long after what is to be answered, and begins later than it did, but not
-    less than `LEAD_S` before what happens in it."""
-    s = segment
+    less than `LEAD_S` before what happens in it.
+
+    Lengths are drawn anew for each segment, from its id: were the user's end always as far from the span's beginning,
+    an agent could count instead of listening.
+    """
+    s, rng = segment, np.random.default_rng(crc32(segment.id.encode()))
+    shares, lead = rng.uniform(*CROPPED, 2), rng.uniform(*LEAD_S)
+    longest_s, after_s = (x if x is None else x * k for x, k in zip((longest_s, after_s), shares.tolist(), strict=True))
     inside = [e for e in s.events if e.end > s.start and e.start < s.end]
     asked = [e for e in inside if e.kind == ASKED.get(s.axis)]
     end = s.end if after_s is None or not asked else min(s.end, asked[0].end + after_s)
     moments = [e.end if e.kind == "turn" else e.start for e in asked or inside]
-    start = s.start if longest_s is None else max(s.start, min([end - longest_s, *(m - LEAD_S for m in moments)]))
+    start = s.start if longest_s is None else max(s.start, min([end - longest_s, *(m - lead for m in moments)]))
     return replace(s, start=start, end=end)
 
 
