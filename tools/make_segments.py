@@ -3,12 +3,14 @@
 
 A development tool, not part of the package. To be run again whenever the codec's encoder changes.
 
-    duologue simulate -o talk --hours 6 --seed 101 --agent-voice piper/en_US-joe-medium ...       # see docs/nano.md
-    duologue simulate -o held --scripts held-out --knobs.interruptions 6 --hours 6 --seed 901 --agent-voice ...
-    python tools/make_segments.py train talk --per-axis 96 -o src/duologue/corpus/segments
-    python tools/make_segments.py heldout held --per-axis 64 -o src/duologue/corpus/segments
+    python tools/make_segments.py train talk --interruptions cuts --per-axis 96 -o src/duologue/corpus/segments
+    python tools/make_segments.py dev ...
+    python tools/make_segments.py test ...
 
-An hour as tokens is 1.4 MB where Opus is 10: 500 segments with 4 s of context each fit into 3 MB.
+The corpora of each part are made by `duologue simulate`, with the default rates of everything; interruptions, of which
+there would be too few, are taken from others that differ in their rate alone (--knobs.interruptions 6), and nothing
+else is taken from those. docs/demo.md has the commands. The user of a segment is always the corpus' user, so that the
+agent's channel before it has the agent's voice. An hour as tokens is 1.4 MB where Opus is 10.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import argparse
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args
 
 import torch
 
 from duologue.axes import AXES
+from duologue.axes.finding import USER
 from duologue.base.files import read_json, write_json
 from duologue.codec.interface import Codec
 from duologue.corpus.candidates import MiningConfig
@@ -32,15 +37,20 @@ from duologue.corpus.encode import segment_items
 from duologue.corpus.encoding import encode_items, header_of
 from duologue.corpus.mine import read_corpus
 from duologue.corpus.mining import mine
+from duologue.corpus.sample import Part
 from duologue.corpus.store import Row, SegmentStore, write_index
 from duologue.corpus.token_cache import JOURNAL, TokenCacheWriter
 from duologue.engine.bundle import codec_of
 
+THRESHOLDS: Mapping[str, Mapping[str, float]] = MappingProxyType({"interruption": {"least_gap_s": -0.5}})
+"""By axis, what differs from the miner's defaults: interruptions too are answered where an answer can begin."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("train", "heldout"))
+    parser.add_argument("part", choices=get_args(Part))
     parser.add_argument("corpora", type=Path, nargs="+", help="what `duologue simulate` wrote")
+    parser.add_argument("--interruptions", type=Path, nargs="+", required=True, help="corpora of that axis alone")
     parser.add_argument("--per-axis", type=int, required=True)
     parser.add_argument("--context", type=float, default=4.0, help="seconds kept before a segment")
     parser.add_argument("--longest", type=float, default=30.0, help="seconds of a segment with its context")
@@ -49,23 +59,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.out / options.part
     with tempfile.TemporaryDirectory() as work:
-        rows = pick(options.corpora, Path(work), options.context, options.longest, options.per_axis)
+        limits = Limits(options.context, options.longest, options.per_axis)
+        plain = tuple(axis for axis in AXES if axis != "interruption")
+        rows = pick(options.corpora, plain, Path(work) / "plain", limits)
+        rows += pick(options.interruptions, ("interruption",), Path(work) / "interruptions", limits)
+        talks = [voices_of(corpus) for corpus in (*options.corpora, *options.interruptions)]
         encode(rows, Path(work), folder, codec_of(options.model, device="cpu"))
     write_index(folder / "index.parquet", [bare(row) for row in rows])
-    note(options.out, options.part, rows)
+    note(options.out, options.part, rows, sorted(set().union(*talks)))
     return 0
 
 
-def pick(corpora: Sequence[Path], work: Path, context: float, longest: float, per_axis: int) -> list[Row]:
+class Limits(NamedTuple):
+    """How much is taken."""
+
+    context_s: float
+    longest_s: float
+    per_axis: int
+
+
+def pick(corpora: Sequence[Path], axes: Sequence[str], work: Path, limits: Limits) -> list[Row]:
     """Rows by axis, from all corpora in turn by their keys: an even draw, of those that are short enough."""
-    found: list[Row] = []
+    settings = {axis: AXES[axis].config_type()(**THRESHOLDS.get(axis, {})) for axis in axes}
+    config = MiningConfig(axes=tuple(axes), settings=settings, context_s=limits.context_s)
+    candidates: list[Row] = []
     for number, corpus in enumerate(corpora):
         mined = work / f"mined-{number}"
-        mine(read_corpus(corpus, None), mined, MiningConfig(context_s=context), clips=False)
-        short = [row for row in SegmentStore(mined).rows() if row.end <= longest]
-        # Every corpus counts its conversations from 0.
-        found += [replace(r, id=f"{number}-{r.id}", conversation=f"{number}-{r.conversation}") for r in short]
-    by_axis = [sorted((r for r in found if r.axis == axis), key=lambda r: r.key)[:per_axis] for axis in AXES]
+        mine(read_corpus(corpus, None), mined, config, clips=False)
+        for row in SegmentStore(mined).rows():
+            if row.user_side == USER and row.end <= limits.longest_s:
+                script = truth_of(corpus, row.conversation)["script"]["id"]
+                # Every corpus counts its conversations from 0.
+                name = f"{corpus.name}-{number}-{row.id}"
+                candidates.append(replace(row, id=name, conversation=f"{corpus.name}/{row.conversation}",
+                                          info=row.info | {"script": script}))  # fmt: skip
+    by_axis = [sorted((r for r in candidates if r.axis == axis), key=lambda r: r.key)[: limits.per_axis] for axis in axes]
     return list(chain(*by_axis))
 
 
@@ -89,7 +117,21 @@ def bare(row: Row) -> Row:
     return replace(row, sounds=(None, None), clip=None)
 
 
-def note(out: Path, part: str, rows: Sequence[Row]) -> None:
+def truth_of(corpus: Path, conversation: str) -> dict[str, Any]:
+    """What the simulator wrote down of a conversation."""
+    truth = read_json(corpus / "truth" / f"{Path(conversation).name}.json")
+    assert isinstance(truth, dict)
+    return truth
+
+
+def voices_of(corpus: Path) -> set[str]:
+    """The voices that a corpus' users are made of."""
+    record = read_json(corpus / "simulate.json")
+    assert isinstance(record, dict)
+    return set(record["settings"]["user_voices"])
+
+
+def note(out: Path, part: str, rows: Sequence[Row], voices: Sequence[str]) -> None:
     """Write down in segments.json what the part holds."""
     path = out / "segments.json"
     told = read_json(path) if path.exists() else {}
@@ -99,6 +141,8 @@ def note(out: Path, part: str, rows: Sequence[Row]) -> None:
         "segments": {axis: sum(r.axis == axis for r in rows) for axis in AXES},
         "hours": round(sum(r.end for r in rows) / 3600, 3),
         "conversations": len({r.conversation for r in rows}),
+        "chats": len({r.info["script"] for r in rows}),
+        "user_voices": list(voices),
         "hash": digest[:16],
     }
     write_json(path, told)

@@ -46,6 +46,9 @@ class InterruptionConfig(AxisConfig):
 
     least_s: float = 3.0
     """Least length of all four utterances."""
+    least_gap_s: float = -math.inf
+    """Smallest gap from the interruption's end to the answer; below 0 the answer begins in overlap. The paper has
+    none."""
     span: Literal["all", "from_second"] = "all"
     """Where the model begins to act: at the user's first utterance (all four are the segment), or at the other
     person's answer to it, which is then interrupted."""
@@ -66,6 +69,8 @@ def find(timeline: Timeline, config: InterruptionConfig | None = None) -> list[F
         if [u.side for u in four] != [USER, AGENT, USER, AGENT]:
             continue
         overlap = broken.end - interruption.start
+        if not at_least(answer.start - interruption.end, config.least_gap_s):
+            continue
         if overlap <= TOLERANCE_S or not all(at_least(u.duration, config.least_s) for u in four):
             continue
         start = turn.start if config.span == "all" else broken.start

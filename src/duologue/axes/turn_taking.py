@@ -48,8 +48,9 @@ class TurnTakingConfig(AxisConfig):
     """Least length of both utterances."""
     longest_gap_s: float = 0.4
     """Largest gap: start of the answer minus end of the user's utterance."""
-    least_gap_s: float = -math.inf
-    """Smallest gap. The paper has no lower bound, so an answer may begin in overlap, however early; 0 forbids it."""
+    least_gap_s: float = -0.5
+    """Smallest gap. The paper has no lower bound (-inf), so that an answer may begin in overlap, however early: who
+    answers as that human did would have answered too soon. 0 forbids overlap."""
     tail_s: float = 2.0
     """The span holds at least so much after the user's end, so that an answer fits where the human's ended early (only
     after long overlap). The paper does not say where a segment ends."""
@@ -75,7 +76,7 @@ def find(timeline: Timeline, config: TurnTakingConfig | None = None) -> list[Fou
         if at_most(end - turn.start, config.longest_s):
             rule = (
                 f"user speaks {turn.duration:.2f} s, then partner {answer.duration:.2f} s (both >= "
-                f"{config.least_s:g}), gap {gap:.2f} s (<= {config.longest_gap_s:g})"
+                f"{config.least_s:g}), gap {gap:.2f} s ({config.least_gap_s:g} to {config.longest_gap_s:g})"
             )
             found.append(Found(turn.start, end, (event("turn", turn), event("answer", answer)), rule))
     return found

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -28,8 +30,12 @@ HELD_OUT = 20
 """One chat in so many is held out, by a hash of its id."""
 CHATS = "chitchat"
 """The name of the chats as a source of scripts."""
-Part: TypeAlias = Literal["training", "held-out", "all"]
-"""Of the chats: what may be trained on, what is kept for measuring, or both."""
+DEV_CHATS = "dev_chats.txt"
+"""File of the ids of the held-out chats that recipes may be tuned on: those of the segments that were looked at before
+there was a test part. All other held-out chats are for the test part."""
+Part: TypeAlias = Literal["training", "held-out", "dev", "test", "all"]
+"""Of the chats: what may be trained on, what is kept for measuring (`dev` to tune by, `test` to report, or both), or
+all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,25 @@ def held_out(script: Script) -> bool:
     return hashlib.sha256(script.id.encode()).digest()[0] % HELD_OUT == 0
 
 
+def part_of(script: Script) -> Part:
+    """The smallest part that a chat belongs to: training, dev or test; the same for the same id, whatever the seed."""
+    if not held_out(script):
+        return "training"
+    return "dev" if script.id.removeprefix(f"{CHATS}/") in dev_chats() else "test"
+
+
+def belongs(script: Script, part: Part) -> bool:
+    """Whether a chat is of a part."""
+    own = part_of(script)
+    return part in ("all", own) or (part == "held-out" and own != "training")
+
+
+@cache
+def dev_chats() -> frozenset[str]:
+    """The ids of the held-out chats that recipes may be tuned on."""
+    return frozenset(resources.files("duologue.corpus").joinpath(DEV_CHATS).read_text(encoding="utf-8").split())
+
+
 def load_scripts(source: str | Path, seed: int, part: Part = "all") -> Iterator[Script]:
     """Scripts of a source, in an order drawn from `seed`; which chat partner is the agent is drawn too.
 
@@ -73,12 +98,12 @@ def load_scripts(source: str | Path, seed: int, part: Part = "all") -> Iterator[
     if str(source) == CHATS:
         for id, messages in chats(rng):
             script = Script(id=id, turns=join_messages(messages, lambda: draw("turn_words", rng)), source=CHATS)
-            if len(script.turns) >= 6 and (part == "all" or held_out(script) == (part == "held-out")):
+            if len(script.turns) >= 6 and belongs(script, part):
                 yield script
         return
-    if part == "held-out":
+    if part not in ("training", "all"):
         mend = f"leave it out, or take {CHATS}"
-        raise UserError(f"nothing of the file {source} is held out", place="--scripts held-out", mend=mend)
+        raise UserError(f"nothing of the file {source} is held out", place=f"--scripts {part}", mend=mend)
     scripts = read_scripts(Path(source))
     for i in rng.permutation(len(scripts)):
         yield scripts[i]

@@ -51,8 +51,8 @@ class SimulateConfig:
     """chitchat (people's chats, from the package chitchat-dataset), or a text file: a turn a line, "A: ..." the agent,
     "B: ..." the user, an empty line between conversations."""
     scripts: Part = "training"
-    """Which of the chats: training leaves out the one in twenty on which evaluate nano measures, held-out takes only
-    those. A text file is not split."""
+    """Which of the chats: training leaves out the one in twenty that are kept for measuring, held-out takes only those,
+    dev those of them that recipes may be tuned on, test the others. A text file is not split."""
     alone: bool = False
     """Let the agent say both sides' lines, while the user at most nods: to learn a voice from. Its timing is nobody's,
     so the self-check means nothing."""
