@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def brute_pause(agent: Spans, user: Spans) -> list[tuple[int, int]]:
     return found
 
 
-def brute_turn(agent: Spans, user: Spans) -> list[tuple[int, int]]:
+def brute_turn(agent: Spans, user: Spans, least_gap: float = -500) -> list[tuple[int, int]]:
     u = line(agent, user)
     return [
         (u[i][0], u[i + 1][1])
@@ -61,7 +63,7 @@ def brute_turn(agent: Spans, user: Spans) -> list[tuple[int, int]]:
         if u[i][2] + u[i + 1][2] == "XY"
         and u[i][1] - u[i][0] >= 5000
         and u[i + 1][1] - u[i + 1][0] >= 5000
-        and u[i + 1][0] - u[i][1] <= 400
+        and least_gap <= u[i + 1][0] - u[i][1] <= 400
     ]
 
 
@@ -74,7 +76,7 @@ def brute_backchannel(agent: Spans, user: Spans) -> list[tuple[int, int]]:
     return found
 
 
-def brute_interruption(agent: Spans, user: Spans) -> list[tuple[int, int]]:
+def brute_interruption(agent: Spans, user: Spans, least_gap: float = -math.inf) -> list[tuple[int, int]]:
     u = line(agent, user)
     return [
         (u[i][0], u[i + 3][1])
@@ -82,10 +84,11 @@ def brute_interruption(agent: Spans, user: Spans) -> list[tuple[int, int]]:
         if "".join(x[2] for x in u[i : i + 4]) == "XYXY"
         and all(x[1] - x[0] >= 3000 for x in u[i : i + 4])
         and u[i + 2][0] < u[i + 1][1]
+        and u[i + 3][0] - u[i + 2][1] >= least_gap
     ]
 
 
-BRUTE = {
+BRUTE: dict[str, Callable[..., list[tuple[int, int]]]] = {
     "pause": brute_pause,
     "turn_taking": brute_turn,
     "backchannel": brute_backchannel,
@@ -120,6 +123,23 @@ def test_finders_select_exactly_what_the_criteria_say(axis: str, talk: tuple[Spa
         assert all(e.side in (0, 1) and e.start < e.end for e in f.events)
         assert list(f.events) == sorted(f.events, key=lambda e: e.start)
         assert f.rule
+
+
+@pytest.mark.parametrize(
+    ("axis", "config", "least_gap"),
+    [
+        ("turn_taking", TurnTakingConfig(least_gap_s=-math.inf), -math.inf),  # as in the paper
+        ("turn_taking", TurnTakingConfig(least_gap_s=0), 0),
+        ("interruption", InterruptionConfig(least_gap_s=-0.5), -500),
+    ],
+)
+@settings(max_examples=200, deadline=None)
+@given(talks())
+def test_how_early_an_answer_may_begin_is_a_choice(
+    axis: str, config: AxisConfig, least_gap: float, talk: tuple[Spans, Spans]
+) -> None:
+    found = AXES[axis].find(timeline(*talk), config)
+    assert [round(f.start * 1000) for f in found] == [a for a, _ in BRUTE[axis](*talk, least_gap)]
 
 
 def test_random_talks_hold_segments_of_every_axis() -> None:
@@ -180,7 +200,7 @@ def test_pauses_are_the_events_of_a_pause_segment() -> None:
     assert found.rule == ("user speaks 6.00 s (>= 4) with 2 pauses, the longest 0.50 s (<= 1); partner silent")
 
 
-@pytest.mark.parametrize(("start", "taken"), [(15_400, True), (15_401, False), (14_000, True)])
+@pytest.mark.parametrize(("start", "taken"), [(15_400, True), (15_401, False), (14_500, True), (14_499, False)])
 def test_a_gap_of_four_tenths_is_smooth(start: int, taken: bool) -> None:
     talk = timeline([(start, 22_000)], [(10_000, 15_000)])
     assert bool(turn_taking.find(talk)) == taken
@@ -200,9 +220,10 @@ def test_a_backchannel_between_two_turns_parts_them() -> None:
 
 def test_the_span_leaves_room_for_an_answer_up_to_the_end_of_the_recording() -> None:
     talk = [(8_500, 14_000)], [(8_000, 15_000)]  # the answer began early and ended before the turn did
-    assert spans(turn_taking.find(timeline(*talk))) == [(8.0, 17.0)]
-    assert spans(turn_taking.find(timeline(*talk, duration=16_000))) == [(8.0, 16.0)]
-    assert turn_taking.find(timeline(*talk), TurnTakingConfig(longest_s=8.9)) == []
+    early = TurnTakingConfig(least_gap_s=-math.inf)
+    assert spans(turn_taking.find(timeline(*talk), early)) == [(8.0, 17.0)]
+    assert spans(turn_taking.find(timeline(*talk, duration=16_000), early)) == [(8.0, 16.0)]
+    assert turn_taking.find(timeline(*talk), replace(early, longest_s=8.9)) == []
 
 
 @pytest.mark.parametrize(("partner", "taken"), [
@@ -253,6 +274,14 @@ def test_each_of_the_four_is_long_enough(which: int) -> None:
     for length, taken in ((3000, True), (2999, False)):
         side[i] = (end - length, end) if which in (0, 1) else (start, start + length)
         assert bool(interruption.find(timeline(agent, user))) == taken
+
+
+@pytest.mark.parametrize(("start", "taken"), [(19_500, True), (19_499, False)])
+def test_an_interruption_may_be_taken_only_where_its_answer_waits_for_it(start: int, taken: bool) -> None:
+    (_, broken), user = FOUR[0][::-1], FOUR[1]
+    talk = timeline([broken, (start, 24_000)], user)
+    assert interruption.find(talk)
+    assert bool(interruption.find(talk, InterruptionConfig(least_gap_s=-0.5))) == taken
 
 
 def test_roles_matter() -> None:

@@ -14,7 +14,7 @@ from duologue.base.errors import UserError
 from duologue.corpus import script as script_module
 from duologue.corpus import simulate
 from duologue.corpus.chats import Message, clean_chat, spoken_text
-from duologue.corpus.script import belongs, MAX_DRIFT, held_out, join_messages, load_scripts, read_scripts
+from duologue.corpus.script import MAX_DRIFT, belongs, held_out, join_messages, load_scripts, read_scripts
 from duologue.corpus.simulate import SimulateConfig, jobs
 
 
@@ -166,7 +166,9 @@ def test_training_and_held_out_chats_share_none_and_are_all_together_in_their_or
 def test_held_out_chats_are_dev_or_test_and_never_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script_module, "dev_chats", lambda: frozenset({"16", "35"}))
     scripts = [script_module.Script(id=f"chitchat/{i}", turns=(), source="chitchat") for i in range(60)]
-    parts = {part: {s.id for s in scripts if belongs(s, part)} for part in ("all", "training", "held-out", "dev", "test")}
+    parts = {
+        part: {s.id for s in scripts if belongs(s, part)} for part in ("all", "training", "held-out", "dev", "test")
+    }
     assert parts["dev"] == {"chitchat/16", "chitchat/35"}
     assert parts["dev"] | parts["test"] == parts["held-out"]
     assert not parts["dev"] & parts["test"]

@@ -93,7 +93,9 @@ def pick(corpora: Sequence[Path], axes: Sequence[str], work: Path, limits: Limit
                 name = f"{corpus.name}-{number}-{row.id}"
                 candidates.append(replace(row, id=name, conversation=f"{corpus.name}/{row.conversation}",
                                           info=row.info | {"script": script}))  # fmt: skip
-    by_axis = [sorted((r for r in candidates if r.axis == axis), key=lambda r: r.key)[: limits.per_axis] for axis in axes]
+    by_axis = [
+        sorted((r for r in candidates if r.axis == axis), key=lambda r: r.key)[: limits.per_axis] for axis in axes
+    ]
     return list(chain(*by_axis))
 
 

@@ -47,8 +47,7 @@ class InterruptionConfig(AxisConfig):
     least_s: float = 3.0
     """Least length of all four utterances."""
     least_gap_s: float = -math.inf
-    """Smallest gap from the interruption's end to the answer; below 0 the answer begins in overlap. The paper has
-    none."""
+    """Smallest gap: start of the answer minus end of the interruption. The paper has no lower bound."""
     span: Literal["all", "from_second"] = "all"
     """Where the model begins to act: at the user's first utterance (all four are the segment), or at the other
     person's answer to it, which is then interrupted."""
@@ -69,9 +68,9 @@ def find(timeline: Timeline, config: InterruptionConfig | None = None) -> list[F
         if [u.side for u in four] != [USER, AGENT, USER, AGENT]:
             continue
         overlap = broken.end - interruption.start
-        if not at_least(answer.start - interruption.end, config.least_gap_s):
-            continue
         if overlap <= TOLERANCE_S or not all(at_least(u.duration, config.least_s) for u in four):
+            continue
+        if not at_least(answer.start - interruption.end, config.least_gap_s):
             continue
         start = turn.start if config.span == "all" else broken.start
         end = end_with_tail(

@@ -1,8 +1,8 @@
 """Smooth turn-taking: the user ends a turn, and the agent answers without delay.
 
 D_turn of arXiv 2606.11167: two consecutive utterances, the user's and then the other person's, both of at least 5.0 s,
-with a gap of at most 0.4 s. R_turn is the time from the user's end to the agent's first utterance longer than a second,
-negative; the rest of the segment if there is none.
+with a gap of at most 0.4 s; here, by default, also of at least -0.5 s. R_turn is the time from the user's end to the
+agent's first utterance longer than a second, negative; the rest of the segment if there is none.
 """
 
 from __future__ import annotations
