@@ -14,8 +14,10 @@ import pytest
 
 from duologue.audio.wave import Audio, read_audio, write_audio
 from duologue.base.command import Group, Verb, run
+from duologue.base.config import read_yaml
 from duologue.base.files import read_json, write_json
 from duologue.bench.fdb_run import GOOD_TALK, TEACHER, Manner, datasets, late, lead_of, prompt_of
+from duologue.bench.reference import SHOWN
 from duologue.engine.bundle import load
 from duologue.engine.sampling import Sampling
 
@@ -56,6 +58,18 @@ def test_it_talks_with_every_sample_and_scores_what_it_said(root: Path, tmp_path
     assert sound.duration != theirs.duration
     assert (made / "pause.json").read_bytes() == (root / "pause_handling" / "1" / "pause.json").read_bytes()
     assert (out / "report.html").stat().st_size > 10_000
+    record = read_yaml(out / "config.yaml")["record"]
+    assert record["lead_s"] == 0.5
+    assert record["text_prompt"] == ""
+    assert record["agent_words"] == "own text"
+    assert record["sampling"]["text_temperature"] > 0
+    assert len(record["settings"]["weights"]) == 16
+    assert all(r["made"]["record"] == record for r in results)
+    for told in ("Nothing is told to the agent before.", "The agent takes no voice prompt.", "synthetic"):
+        assert all(any(told in note for note in r["notes"]) for r in results)
+    pauses = results[0]["reference_agents"]
+    assert list(pauses) == list(SHOWN)
+    assert pauses["silence"]["take_over_rate"] == 0.0
     # What is there is not made again; what is missing is, to the same bits.
     other = out / "outputs" / "smooth_turn_taking" / "1" / "output.wav"
     write_audio(other, Audio(np.zeros((1, 24_000), np.float32), 24_000))
@@ -65,6 +79,7 @@ def test_it_talks_with_every_sample_and_scores_what_it_said(root: Path, tmp_path
     (out / "result.json").unlink()
     arguments = ("v1", "--data", root, "-o", out, "--device", "cpu", "--lead", "0.5", "--resume", "--workers", "2")
     assert evaluate(*arguments) == 0
+    assert evaluate(*arguments, "--greedy") == 2, "drawn in another way it is another run"
     assert read_audio(other).duration == 1.0
     np.testing.assert_allclose(read_audio(made / "output.wav").samples, before, atol=1e-3)
 

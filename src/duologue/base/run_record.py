@@ -27,8 +27,8 @@ class RunRecord:
     """What was loaded, by its name or folder."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Every field of the settings, those of a recipe with what was changed of them."""
-    text_prompt: str = ""
-    """What the agent is told before, word for word; empty: nothing."""
+    text_prompt: str | Mapping[str, str] = ""
+    """What the agent is told before, word for word, or by task where tasks differ; empty: nothing."""
     voice: str | None = None
     """The recording, or the name, of the voice that the agent takes; None: none."""
     lead_s: float = 0.0
@@ -38,7 +38,7 @@ class RunRecord:
     agent_words: str = "none"
     """Whose words the agent's are: "own text", "recogniser NAME", or "none"."""
     user_words: str = "none"
-    """Whose words the user's are: "corpus", "recogniser NAME", or "none"."""
+    """Whose words the user's are: "corpus", "script" (scripted users), "recogniser NAME", or "none"."""
     judge: str = "none"
     """Who grades: "none", "proxy", or "MODEL at URL"."""
     rules: str = "none"

@@ -73,10 +73,12 @@ def score_page(
     title: str,
     command: str,
     notes: Sequence[str] = (),
+    more: Sequence[Table] = (),
 ) -> Page:
-    """Lay out one or more scored tasks, each with the folder that it was scored from."""
+    """Lay out one or more scored tasks, each with the folder that it was scored from; `more` tables come after them."""
     several = len(scores) > 1
     together = several and all(score.task in MEASURED for _, score in scores)
+    summaries = [overview_table([s for _, s in scores])] if together else [summary_table(s) for _, s in scores]
     samples = [
         sample_card(
             root / name.split("/")[0], score, name, recordings, prefix=f"{root.name}-{score.task}-" if several else ""
@@ -87,7 +89,7 @@ def score_page(
     return Page(
         title=title,
         subtitle=", ".join(dict.fromkeys(f"{s.benchmark}, mode {s.mode}" for _, s in scores)),
-        tables=[overview_table([s for _, s in scores])] if together else [summary_table(s) for _, s in scores],
+        tables=[*summaries, *more],
         samples=samples,
         notes=list(dict.fromkeys([*notes, *(note for _, score in scores for note in score.notes)])),
         command=command,

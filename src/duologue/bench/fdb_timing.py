@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from duologue.audio.vad import VadConfig, speech_samples
-from duologue.audio.words import read_fdb_chunks
 from duologue.bench import fdb_corrected
-from duologue.bench.fdb_samples import MissingFileError, OverlapEvent, attempt, need, read_overlap_event, sample_folders
-from duologue.bench.hearing import VAD_RATE, Recordings, listen, official_audio
+from duologue.bench.fdb_played import Play, recorded_sound, user_speech
+from duologue.bench.fdb_samples import OverlapEvent, attempt, need, read_overlap_event, sample_folders
+from duologue.bench.hearing import VAD_RATE, Recordings, official_audio
 from duologue.bench.results import SampleScore, TaskScore, counts, mean, median
 from duologue.dialogue.intervals import Intervals, as_intervals
-from duologue.dialogue.timeline import Word
 
 USER_JOIN_SECONDS = 0.6
 AGENT_JOIN_SECONDS = 0.5
@@ -32,32 +31,27 @@ def score_timing(root: Path, mode: str, recordings: Recordings) -> TaskScore:
 
     Compat hears for itself, by the official resampling, and its samples also carry the official interval lists.
     """
-    folders = sample_folders(root)
     if mode == "corrected":
         notes = []
-        samples = {f.name: attempt(_corrected, f, recordings) for f in folders}
+        samples = corrected_samples(root, recordings)
     else:
         notes = ["The official script aggregates nothing: the latencies per sample are ours."]
-        samples = {f.name: attempt(_compat, f) for f in folders}
+        samples = {f.name: attempt(_compat, f) for f in sample_folders(root)}
     return TaskScore(
-        benchmark="fdb-v1.5", task="timing", mode=mode, summary=_summarise(samples), samples=samples, notes=notes
+        benchmark="fdb-v1.5", task="timing", mode=mode, summary=summarise(samples), samples=samples, notes=notes
     )
 
 
-def _corrected(folder: Path, recordings: Recordings) -> SampleScore:
+def corrected_samples(root: Path, recordings: Recordings, play: Play = recorded_sound) -> dict[str, SampleScore]:
+    """Each sample folder by the corrected rules; `play` says what the agent, recorded or not, did in it."""
+    return {f.name: attempt(_corrected, f, recordings, play) for f in sample_folders(root)}
+
+
+def _corrected(folder: Path, recordings: Recordings, play: Play) -> SampleScore:
     event = read_overlap_event(need(folder, "metadata.json"))
-    output = need(folder, "output.wav")
-    heard = listen(recordings, output)
-    if heard is None:
-        raise MissingFileError(f"{output.name} was not heard")
-    agent = fdb_corrected.agent_track(heard.speech, _words(folder / "output.json"))
-    user = listen(recordings, folder / "input.wav")
-    onset = fdb_corrected.heard_onset(None if user is None else user.speech, event.start, event.end)
-    return fdb_corrected.score_interruption(agent, onset, event.end)
-
-
-def _words(path: Path) -> list[Word]:
-    return fdb_corrected.timed_words(read_fdb_chunks(path).chunks if path.is_file() else ())
+    played = play(recordings, folder)
+    onset = fdb_corrected.heard_onset(user_speech(recordings, folder), event.start, event.end)
+    return fdb_corrected.score_interruption(played.agent, onset, event.end)
 
 
 def _compat(folder: Path) -> SampleScore:
@@ -133,7 +127,8 @@ def _answer_of(event: OverlapEvent, answers: Sequence[Span]) -> float | None:
     return None if found is None else found[1] - found[0]
 
 
-def _summarise(samples: Mapping[str, SampleScore]) -> dict[str, Any]:
+def summarise(samples: Mapping[str, SampleScore]) -> dict[str, Any]:
+    """Counts, and means and medians over the samples that were scored."""
     ok = [s for s in samples.values() if s.status == "ok"]
     stops = [v for s in ok if isinstance(v := s.details.get("stop_latency_s"), float)]
     latencies = [s.latency_s for s in ok if s.latency_s is not None]

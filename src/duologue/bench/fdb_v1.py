@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 from duologue.audio.words import Chunk, read_fdb_chunks
 from duologue.base.errors import UserError
 from duologue.base.files import read_json
 from duologue.bench import fdb_corrected, fdb_official
+from duologue.bench.fdb_played import Play, Played, recorded, user_speech
 from duologue.bench.fdb_samples import (
     Interruption,
     attempt,
@@ -21,16 +22,19 @@ from duologue.bench.fdb_samples import (
     read_turn_end,
     sample_folders,
 )
-from duologue.bench.hearing import Heard, Recordings, listen, official_segments
+from duologue.bench.hearing import Recordings, official_segments
 from duologue.bench.results import SampleScore, TaskScore
 from duologue.bench.summaries import summarise_compat, summarise_corrected
-from duologue.dialogue.timeline import Track
 
 Task = Literal["pause_handling", "smooth_turn_taking", "user_interruption", "backchannel"]
 Mode = Literal["compat", "compat-2025", "corrected"]
 TASKS: tuple[Task, ...] = get_args(Task)
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+Bins: TypeAlias = Sequence[float] | None
+"""When people backchannel in a sample: a histogram over time, 0.2 s a bin; None: unknown."""
+Reference: TypeAlias = Mapping[str, Sequence[float]]
+"""Such histograms by the sample's folder."""
 Rate = Callable[[Sequence[tuple[Interruption, str]]], Sequence[float | None]]
 """A judge: interruptions and the agent's answers in, ratings from 0 to 5 out; None where a reply cannot be scored."""
 
@@ -40,7 +44,7 @@ class Options:
     """What a task is scored with, beside the samples themselves."""
 
     mode: Mode = "corrected"
-    reference: Mapping[str, Sequence[float]] | None = None
+    reference: Reference | None = None
     """Backchannel task: when people backchannel in each sample, as 0.2 s histograms keyed by folder name."""
     judge: Rate | None = None
     """Interruption task: rates the answers; without one, each folder's rating.json is read where it is present."""
@@ -54,12 +58,13 @@ def score_task(root: Path, task: Task, options: Options, recordings: Recordings)
     Errors: UserError when `root` holds no sample; what is wrong with one sample becomes that sample's status.
     """
     corrected = options.mode == "corrected"
-    scorers = CORRECTED if corrected else COMPAT
-    folders = sample_folders(root)
     samples: dict[str, SampleScore] = {}
-    for folder in folders:
-        for name, transcript in _transcripts(folder, task, corrected):
-            samples[name] = attempt(scorers[task], transcript, options, recordings)
+    if corrected:
+        samples = corrected_samples(root, task, options.reference, recordings)
+    else:
+        for folder in sample_folders(root):
+            for name, transcript in _official_transcripts(folder, task):
+                samples[name] = attempt(COMPAT[task], transcript, options)
     if task == "user_interruption":
         samples |= _rated(root, samples, options)
     summary = (summarise_corrected if corrected else summarise_compat)(task, samples)
@@ -89,16 +94,16 @@ def read_reference(path: Path) -> dict[str, list[float]]:
     return value
 
 
-def _transcripts(folder: Path, task: Task, corrected: bool) -> list[tuple[str, Path]]:
-    """The transcripts of a folder that count as samples, named.
+def _official_transcripts(folder: Path, task: Task) -> list[tuple[str, Path]]:
+    """The transcripts of a folder that the official scripts count as samples, named.
 
-    The official pause and turn-taking scripts count every file that ends in "output.json", so that clean_output.json of
-    v1.5 makes a second sample; the backchannel script passes over folders whose name is not a number.
+    The pause and turn-taking scripts count every file that ends in "output.json", so that clean_output.json of v1.5
+    makes a second sample; the backchannel script passes over folders whose name is not a number.
     """
-    if not corrected and task == "backchannel" and not folder.name.isdigit():
+    if task == "backchannel" and not folder.name.isdigit():
         return []
     main = (folder.name, folder / "output.json")
-    if corrected or task not in ("pause_handling", "smooth_turn_taking"):
+    if task not in ("pause_handling", "smooth_turn_taking"):
         return [main]
     others = sorted(p for p in folder.glob("*output.json") if p.name != "output.json" and p.is_file())
     extra = [(f"{folder.name}/{p.name}", p) for p in others]
@@ -108,18 +113,18 @@ def _transcripts(folder: Path, task: Task, corrected: bool) -> list[tuple[str, P
 # The official rules -------------------------------------------------------------------------------------------------
 
 
-def _compat_pause(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
+def _compat_pause(transcript: Path, options: Options) -> SampleScore:
     chunks = _chunks(transcript)
     return _compat_verdict(chunks, fdb_official.took_turn(chunks, open_end_is_start=True), None)
 
 
-def _compat_turn_taking(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
+def _compat_turn_taking(transcript: Path, options: Options) -> SampleScore:
     chunks = _chunks(transcript)
     turn_end = read_turn_end(need(transcript.parent, "turn_taking.json"))
     return _compat_verdict(chunks, fdb_official.took_turn(chunks, open_end_is_start=False), turn_end)
 
 
-def _compat_interruption(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
+def _compat_interruption(transcript: Path, options: Options) -> SampleScore:
     chunks = _chunks(transcript)
     event = read_interruption(need(transcript.parent, "interrupt.json"))
     return _compat_verdict(chunks, fdb_official.took_turn(chunks, open_end_is_start=False), event.end)
@@ -131,7 +136,7 @@ def _compat_verdict(chunks: Sequence[Chunk], taken: bool, turn_end: float | None
     return SampleScore(take_over=int(taken), latency_s=latency, why=f"the whole file holds {rule}: {len(chunks)} words")
 
 
-def _compat_backchannel(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
+def _compat_backchannel(transcript: Path, options: Options) -> SampleScore:
     segments, duration = official_segments(need(transcript.parent, "output.wav"))
     chunks = _chunks(transcript)
     forget = options.mode == "compat-2025"
@@ -159,50 +164,62 @@ def _compat_backchannel(transcript: Path, options: Options, recordings: Recordin
 # The corrected rules ------------------------------------------------------------------------------------------------
 
 
-def _corrected_pause(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
-    pauses = read_pauses(need(transcript.parent, "pause.json"))
-    agent, heard = _agent(transcript, recordings)
-    score = fdb_corrected.score_pauses(agent, pauses, None if heard is None else heard.duration)
-    return _with_evidence(score, heard)
+def corrected_samples(
+    root: Path, task: Task, reference: Reference | None, recordings: Recordings, play: Play = recorded
+) -> dict[str, SampleScore]:
+    """Each sample folder by the corrected rules.
+
+    Args:
+        root: the samples.
+        task: whose event files they have.
+        reference: as in `Options`.
+        recordings: what was heard.
+        play: what the agent, recorded or not, did in a sample.
+    """
+    bins, score = reference or {}, CORRECTED[task]
+    return {f.name: attempt(score, f, bins.get(f.name), recordings, play) for f in sample_folders(root)}
 
 
-def _corrected_turn_taking(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
-    turn_end = read_turn_end(need(transcript.parent, "turn_taking.json"))
-    agent, heard = _agent(transcript, recordings)
-    if heard is not None and heard.duration <= turn_end:
-        why = f"the recording ends ({heard.duration:.2f} s) before the user's turn does ({turn_end:.2f} s)"
-        return _with_evidence(SampleScore(status="not_exercised", why=why), heard)
-    return _with_evidence(fdb_corrected.score_turn_taking(agent, turn_end), heard)
+def _corrected_pause(folder: Path, reference: Bins, recordings: Recordings, play: Play) -> SampleScore:
+    pauses = read_pauses(need(folder, "pause.json"))
+    played = play(recordings, folder)
+    return _with_evidence(fdb_corrected.score_pauses(played.agent, pauses, played.duration), played)
 
 
-def _corrected_interruption(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
-    event = read_interruption(need(transcript.parent, "interrupt.json"))
-    agent, heard = _agent(transcript, recordings)
-    user = listen(recordings, transcript.parent / "input.wav")
-    onset = fdb_corrected.heard_onset(None if user is None else user.speech, event.start, event.end)
-    return _with_evidence(fdb_corrected.score_interruption(agent, onset, event.end), heard)
+def _corrected_turn_taking(folder: Path, reference: Bins, recordings: Recordings, play: Play) -> SampleScore:
+    turn_end = read_turn_end(need(folder, "turn_taking.json"))
+    played = play(recordings, folder)
+    if played.duration is not None and played.duration <= turn_end:
+        why = f"the recording ends ({played.duration:.2f} s) before the user's turn does ({turn_end:.2f} s)"
+        return _with_evidence(SampleScore(status="not_exercised", why=why), played)
+    return _with_evidence(fdb_corrected.score_turn_taking(played.agent, turn_end), played)
 
 
-def _corrected_backchannel(transcript: Path, options: Options, recordings: Recordings) -> SampleScore:
-    folder = transcript.parent
-    output = need(folder, "output.wav")
-    agent, heard = _agent(transcript, recordings)
-    if heard is None or heard.duration <= 0:
+def _corrected_interruption(folder: Path, reference: Bins, recordings: Recordings, play: Play) -> SampleScore:
+    event = read_interruption(need(folder, "interrupt.json"))
+    played = play(recordings, folder)
+    onset = fdb_corrected.heard_onset(user_speech(recordings, folder), event.start, event.end)
+    return _with_evidence(fdb_corrected.score_interruption(played.agent, onset, event.end), played)
+
+
+def _corrected_backchannel(folder: Path, reference: Bins, recordings: Recordings, play: Play) -> SampleScore:
+    played = play(recordings, folder)
+    if not played.duration:
+        output = need(folder, "output.wav")
         raise UserError("holds no sound", place=output, mend="run the system on this sample again")
-    user = listen(recordings, folder / "input.wav")
-    listening = float(user.speech[-1, 1]) if user is not None and len(user.speech) else heard.duration
-    reference = _reference(folder.name, options)
-    score = fdb_corrected.score_backchannels(agent, min(listening, heard.duration), heard.duration, reference)
-    return _with_evidence(score, heard)
+    speech = user_speech(recordings, folder)
+    listening = float(speech[-1, 1]) if speech is not None and len(speech) else played.duration
+    listening = min(listening, played.duration)
+    return _with_evidence(fdb_corrected.score_backchannels(played.agent, listening, played.duration, reference), played)
 
 
-COMPAT: Mapping[Task, Callable[[Path, Options, Recordings], SampleScore]] = {
+COMPAT: Mapping[Task, Callable[[Path, Options], SampleScore]] = {
     "pause_handling": _compat_pause,
     "smooth_turn_taking": _compat_turn_taking,
     "user_interruption": _compat_interruption,
     "backchannel": _compat_backchannel,
 }
-CORRECTED: Mapping[Task, Callable[[Path, Options, Recordings], SampleScore]] = {
+CORRECTED: Mapping[Task, Callable[[Path, Bins, Recordings, Play], SampleScore]] = {
     "pause_handling": _corrected_pause,
     "smooth_turn_taking": _corrected_turn_taking,
     "user_interruption": _corrected_interruption,
@@ -214,16 +231,8 @@ def _chunks(transcript: Path) -> Sequence[Chunk]:
     return read_fdb_chunks(need(transcript.parent, transcript.name)).chunks
 
 
-def _agent(transcript: Path, recordings: Recordings) -> tuple[Track, Heard | None]:
-    """The agent's speech from output.wav where there is one, else from its words; and what was heard."""
-    heard = listen(recordings, transcript.parent / "output.wav")
-    words = fdb_corrected.timed_words(_chunks(transcript))
-    return fdb_corrected.agent_track(None if heard is None else heard.speech, words), heard
-
-
-def _with_evidence(score: SampleScore, heard: Heard | None) -> SampleScore:
-    evidence = "words only (no output.wav)" if heard is None else "speech from output.wav, words from output.json"
-    return replace(score, details={**score.details, "evidence": evidence})
+def _with_evidence(score: SampleScore, played: Played) -> SampleScore:
+    return replace(score, details={**score.details, "evidence": played.evidence})
 
 
 def _reference(name: str, options: Options) -> Sequence[float] | None:
