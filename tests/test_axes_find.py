@@ -309,3 +309,11 @@ def test_thresholds_of_the_paper_are_the_defaults() -> None:
 def test_impossible_thresholds_are_refused(value: float) -> None:
     with pytest.raises(UserError, match="least_s"):
         AxisConfig(least_s=value)
+
+
+def test_a_backchannel_between_the_four_can_be_left_out() -> None:
+    agent, user = FOUR
+    talk = timeline([(11_000, 11_400), *agent], user)  # inside the user's first utterance
+    assert interruption.find(talk) == []
+    (found,) = interruption.find(talk, InterruptionConfig(backchannels="skip"))
+    assert (found.start, found.end) == (10.0, 24.0)

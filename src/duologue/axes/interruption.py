@@ -47,7 +47,11 @@ class InterruptionConfig(AxisConfig):
     least_s: float = 3.0
     """Least length of all four utterances."""
     least_gap_s: float = -math.inf
-    """Smallest gap: start of the answer minus end of the interruption. The paper has no lower bound."""
+    """Smallest gap from the interruption's end to the answer; below 0 the answer begins in overlap. The paper has
+    none."""
+    backchannels: Literal["count", "skip"] = "count"
+    """Whether an utterance of at most 1 s stands between two others. The paper does not say, and its line holds all
+    utterances; skip: it does not, so that who says "mhm" before an interruption is still interrupted."""
     span: Literal["all", "from_second"] = "all"
     """Where the model begins to act: at the user's first utterance (all four are the segment), or at the other
     person's answer to it, which is then interrupted."""
@@ -63,6 +67,8 @@ def find(timeline: Timeline, config: InterruptionConfig | None = None) -> list[F
     """
     config = config or InterruptionConfig()
     line, found = line_of_utterances(timeline, config), []
+    if config.backchannels == "skip":
+        line = [u for u in line if u.form == "full"]
     for i in range(len(line) - 3):
         turn, broken, interruption, answer = four = line[i : i + 4]
         if [u.side for u in four] != [USER, AGENT, USER, AGENT]:
