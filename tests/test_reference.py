@@ -15,7 +15,7 @@ from duologue.axes import AXES
 from duologue.axes.reference_agents import REFERENCE_AGENTS, ReferenceAgent, periodic, silences
 from duologue.base.errors import UserError
 from duologue.bench.reference import ReferenceConfig, main, read_scenes, reference_rows, z_scores
-from duologue.corpus.sample import Part, sample_segments
+from duologue.corpus.sample import SegmentPart, sample_segments
 from duologue.dialogue.intervals import Intervals, as_intervals
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.segments import ReferenceEvent
@@ -23,18 +23,18 @@ from duologue.dialogue.timeline import Timeline, Track
 from duologue.train.align import read_settings
 from duologue.train.align_settings import RewardSettings
 
-PARTS: tuple[Part, ...] = ("train", "heldout")
+PARTS: tuple[SegmentPart, ...] = ("train", "dev", "test")
 DEAF = tuple(name for name, agent in REFERENCE_AGENTS.items() if not agent.hears)
 WHOLE = ("rollouts.longest_s=null", "rollouts.after_s=null")
 
 
 @cache
-def shipped(part: Part, whole: bool = False) -> dict[str, list[Scene]]:
+def shipped(part: SegmentPart, whole: bool = False) -> dict[str, list[Scene]]:
     return read_scenes(sample_segments(part), read_settings("nano-demo", WHOLE if whole else ()))
 
 
 @cache
-def earned(part: Part, whole: bool = False) -> dict[str, dict[str, float]]:
+def earned(part: SegmentPart, whole: bool = False) -> dict[str, dict[str, float]]:
     return reference_rows(shipped(part, whole), RewardSettings())
 
 
@@ -46,18 +46,20 @@ def scene(user: list[tuple[float, float]], end: float = 10.0) -> Scene:
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("part", PARTS)
 class TestShippedSegments:
-    def test_the_human_earns_more_than_every_deaf_agent_by_both_sums(self, part: Part, whole: bool) -> None:
+    def test_the_human_earns_more_than_every_deaf_agent_by_both_sums(self, part: SegmentPart, whole: bool) -> None:
         rows = earned(part, whole)
         for name in DEAF:
             assert rows["human"]["sum_raw"] > rows[name]["sum_raw"] + 0.5, name
             assert rows["human"]["sum_z"] > rows[name]["sum_z"] + 0.5, name
 
-    def test_the_voice_activity_rule_earns_more_than_every_deaf_agent_by_z(self, part: Part, whole: bool) -> None:
+    def test_the_voice_activity_rule_earns_more_than_every_deaf_agent_by_z(
+        self, part: SegmentPart, whole: bool
+    ) -> None:
         rows = earned(part, whole)
         for name in DEAF:
             assert rows["vad_rule"]["sum_z"] > rows[name]["sum_z"] + 0.25, name
 
-    def test_the_human_answers_nearly_every_turn(self, part: Part, whole: bool) -> None:
+    def test_the_human_answers_nearly_every_turn(self, part: SegmentPart, whole: bool) -> None:
         rows = earned(part, whole)["human"]
         assert rows["turn_taking_answered"] > 0.95
         assert rows["interruption_answered"] > 0.95
@@ -74,16 +76,16 @@ class TestShippedSegments:
 def test_no_periodic_agent_earns_what_people_earn(noise: list[float], quiet: list[float], phase: float) -> None:
     pattern = tuple(x for pair in zip(noise, quiet, strict=False) for x in pair)
     agent = ReferenceAgent("periodic", "periodic", False, lambda s: periodic(s, pattern, phase))
-    few = {axis: played[:12] for axis, played in shipped("heldout").items()}
+    few = {axis: played[:12] for axis, played in shipped("dev").items()}
     rows = reference_rows(few, RewardSettings(), {**REFERENCE_AGENTS, "periodic": agent})
     assert rows["human"]["sum_raw"] > rows["periodic"]["sum_raw"]
     assert rows["human"]["sum_z"] > rows["periodic"]["sum_z"]
 
 
 def test_the_literal_rules_pay_a_metronome_as_if_it_kept_silent_in_pauses() -> None:
-    rows = reference_rows(shipped("heldout"), RewardSettings(rules="literal"))
+    rows = reference_rows(shipped("dev"), RewardSettings(rules="literal"))
     assert rows["metronome"]["pause"] == 0
-    assert earned("heldout")["metronome"]["pause"] == -1
+    assert earned("dev")["metronome"]["pause"] == -1
 
 
 def test_literal_rules_and_settings_of_an_axis_exclude_each_other() -> None:
@@ -160,7 +162,7 @@ def pips(length: float, after: float) -> ReferenceAgent:
 @pytest.mark.parametrize(("length", "after"), [(0.06, 0.04), (0.1, 0.1), (0.3, 0.5)])
 def test_noises_of_no_length_in_silences_earn_less_than_people_and_than_the_rule(length: float, after: float) -> None:
     agents = {**REFERENCE_AGENTS, "pips": pips(length, after)}
-    rows = reference_rows(shipped("heldout"), RewardSettings(), agents)
+    rows = reference_rows(shipped("dev"), RewardSettings(), agents)
     assert rows["human"]["sum_raw"] > rows["pips"]["sum_raw"] + 0.5
     assert rows["vad_rule"]["sum_z"] > rows["pips"]["sum_z"]
 
@@ -170,6 +172,6 @@ def test_who_counts_from_the_beginning_of_a_cropped_segment_does_not_hit_the_use
     counting = ReferenceAgent("c", "c", False, lambda s: as_intervals([(s.start + after_s, s.end)]))
     axis = "turn_taking"
     rows = reference_rows(
-        {axis: shipped("heldout")[axis]}, RewardSettings(), {"human": REFERENCE_AGENTS["human"], "c": counting}
+        {axis: shipped("dev")[axis]}, RewardSettings(), {"human": REFERENCE_AGENTS["human"], "c": counting}
     )
     assert rows["c"][axis] < -0.5

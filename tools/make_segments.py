@@ -3,14 +3,13 @@
 
 A development tool, not part of the package. To be run again whenever the codec's encoder changes.
 
-    python tools/make_segments.py train talk --interruptions cuts --per-axis 96 -o src/duologue/corpus/segments
+    python tools/make_segments.py train talk --per-axis 64 -o src/duologue/corpus/segments
     python tools/make_segments.py dev ...
     python tools/make_segments.py test ...
 
-The corpora of each part are made by `duologue simulate`, with the default rates of everything; interruptions, of which
-there would be too few, are taken from others that differ in their rate alone (--knobs.interruptions 6), and nothing
-else is taken from those. docs/demo.md has the commands. The user of a segment is always the corpus' user, so that the
-agent's channel before it has the agent's voice. An hour as tokens is 1.4 MB where Opus is 10.
+The corpus of each part is made by `duologue simulate`, with the same default rates of everything (docs/demo.md has the
+commands). The user of a segment is always the corpus' user, so that the agent's channel before it has the agent's
+voice. An hour as tokens is 1.4 MB where Opus is 10.
 """
 
 from __future__ import annotations
@@ -37,20 +36,25 @@ from duologue.corpus.encode import segment_items
 from duologue.corpus.encoding import encode_items, header_of
 from duologue.corpus.mine import read_corpus
 from duologue.corpus.mining import mine
-from duologue.corpus.sample import Part
+from duologue.corpus.sample import SegmentPart
 from duologue.corpus.store import Row, SegmentStore, write_index
 from duologue.corpus.token_cache import JOURNAL, TokenCacheWriter
 from duologue.engine.bundle import codec_of
 
-THRESHOLDS: Mapping[str, Mapping[str, float]] = MappingProxyType({"interruption": {"least_gap_s": -0.5}})
-"""By axis, what differs from the miner's defaults: interruptions too are answered where an answer can begin."""
+THRESHOLDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "turn_taking": {"least_s": 3.0},
+        "interruption": {"least_s": 2.0, "least_gap_s": -0.5, "backchannels": "skip", "span": "from_second"},
+    }
+)
+"""By axis, what differs from the miner's defaults. Utterances may be shorter than the paper's 5.0 and 3.0 s, or an hour
+of talk would hold seven turns and two interruptions; these too are answered where an answer can begin."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=get_args(Part))
+    parser.add_argument("part", choices=get_args(SegmentPart))
     parser.add_argument("corpora", type=Path, nargs="+", help="what `duologue simulate` wrote")
-    parser.add_argument("--interruptions", type=Path, nargs="+", required=True, help="corpora of that axis alone")
     parser.add_argument("--per-axis", type=int, required=True)
     parser.add_argument("--context", type=float, default=4.0, help="seconds kept before a segment")
     parser.add_argument("--longest", type=float, default=30.0, help="seconds of a segment with its context")
@@ -60,13 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.out / options.part
     with tempfile.TemporaryDirectory() as work:
         limits = Limits(options.context, options.longest, options.per_axis)
-        plain = tuple(axis for axis in AXES if axis != "interruption")
-        rows = pick(options.corpora, plain, Path(work) / "plain", limits)
-        rows += pick(options.interruptions, ("interruption",), Path(work) / "interruptions", limits)
-        talks = [voices_of(corpus) for corpus in (*options.corpora, *options.interruptions)]
+        rows = pick(options.corpora, tuple(AXES), Path(work), limits)
         encode(rows, Path(work), folder, codec_of(options.model, device="cpu"))
     write_index(folder / "index.parquet", [bare(row) for row in rows])
-    note(options.out, options.part, rows, sorted(set().union(*talks)))
+    note(options.out, options.part, rows, sorted(set().union(*map(voices_of, options.corpora))))
     return 0
 
 

@@ -151,7 +151,7 @@ def segments_of(
     from duologue.train.align import read_segments
 
     if config.corpus is None:
-        learned, held_out = sample_segments("train"), sample_segments("heldout")
+        learned, held_out = sample_segments("train"), sample_segments("dev")
         if read_header(learned / "tokens") != header_of(bundle.need_codec()):
             mend = "give a corpus with sound: --corpus DIR"
             raise UserError("has another codec than the shipped segments", place=config.model, mend=mend)

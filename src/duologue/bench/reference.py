@@ -63,7 +63,7 @@ def main(config: ReferenceConfig) -> int:
     if config.part is not None and part is None:
         mend = "leave --part out, or name no folder"
         raise UserError("is given with a folder, which has no parts", place=f"--part {config.part}", mend=mend)
-    folder = Path(config.segments) if part is None else sample_segments("heldout")
+    folder = Path(config.segments) if part is None else sample_segments(part)
     scenes = read_scenes(folder, settings)
     rows = reference_rows(scenes, settings.rewards)
     counts = ", ".join(f"{len(x)} {axis}" for axis, x in scenes.items())

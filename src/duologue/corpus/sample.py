@@ -17,6 +17,8 @@ from duologue.base.errors import UserError
 from duologue.base.files import read_json
 
 Part: TypeAlias = Literal["train", "heldout"]
+SegmentPart: TypeAlias = Literal["train", "dev", "test"]
+"""Parts of the shipped segments: to learn from, to tune by, and to report on, once a release."""
 FOLDER = "sample"
 
 
@@ -32,11 +34,12 @@ def sample_folder(part: Part | None = None) -> Path:
     return folder if part is None else folder / part
 
 
-def sample_segments(part: Part) -> Path:
+def sample_segments(part: SegmentPart) -> Path:
     """The folder of segments that come with the package, with `nano`'s tokens beside them and without sound.
 
-    Made by `tools/make_segments.py`; `segments/segments.json` says how many there are. The held-out ones are of
-    conversations whose texts no other part has; the others are of talk that `nano` was trained on.
+    Made by `tools/make_segments.py`; `segments/segments.json` says what each part holds. No two parts share a chat or a
+    conversation, the users of the test part have voices that no other part has, and its chats and voices are new to
+    `nano` too.
 
     Raises:
         UserError: this installation lacks them.
