@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from duologue.base.command import Group, Verb, run
-from duologue.base.config import to_yaml
+from duologue.base.config import read_yaml, to_yaml
 from duologue.base.files import read_json, write_json, write_text
 from duologue.base.metrics import append_row
 
@@ -38,6 +38,17 @@ def test_options_that_differ_stand_above_the_means_of_the_last_rows(
     assert "steps" not in printed, "they do not differ in it"
     assert [(c["options"], c["metrics"]["reward"]["mean"]) for c in read_json(tmp_path / "t.json")] == [
         ({"recipe": "x"}, 1.5), ({"recipe": "y"}, 4.0),
+    ]  # fmt: skip
+
+
+def test_a_recipe_that_came_to_other_settings_is_another_column(tmp_path: Path) -> None:
+    folders = [made(tmp_path / str(rate), [1.0], recipe="x") for rate in (1, 2)]
+    for folder, rate in zip(folders, (0.1, 0.2), strict=True):
+        said = read_yaml(folder / "config.yaml") | {"record": {"settings": {"rate": rate, "steps": 4}}}
+        write_text(folder / "config.yaml", to_yaml(said))
+    assert compare(*folders, "--json", tmp_path / "t.json") == 0
+    assert [c["options"] for c in read_json(tmp_path / "t.json")] == [
+        {"record.settings.rate": 0.1}, {"record.settings.rate": 0.2},
     ]  # fmt: skip
 
 

@@ -112,7 +112,13 @@ def read_run(path: Path, last: int) -> Ran:
         values |= {f"change of {name}": float(x[0]) for name, x in result["difference"].items() if x[0] is not None}
     if not values:
         raise UserError("has measured nothing yet", place=path, mend="wait for its first row of metrics")
-    return Ran(path, str(made.get("verb")), flat(made.get("config") or {}), values)
+    return Ran(path, str(made.get("verb")), options_of(made), values)
+
+
+def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was asked by its config.yaml, by dotted name, and what that came to under `record.`: the same recipe
+    may have had other settings then, and the same model other weights."""
+    return flat(said.get("config") or {}) | flat(said.get("record") or {}, "record.")
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

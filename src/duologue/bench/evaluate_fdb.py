@@ -182,7 +182,7 @@ def run_record(
     samples = {d.name: len(d.samples) for d in found}
     return RunRecord(
         model=bundle.config.name,
-        settings={"benchmark": version, "samples": samples, "seed": manner.seed, **model_identity(bundle)},
+        settings={"benchmark": version, "samples": samples, **model_identity(bundle)},
         text_prompt=told if len(set(told.values())) > 1 else next(iter(told.values())),
         voice=voice_identity(config.voice_prompt, manner.voice), lead_s=manner.lead_s, sampling=draws(manner.sampling),
         agent_words=words_by(config.recogniser), rules=config.mode,
