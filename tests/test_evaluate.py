@@ -12,9 +12,12 @@ import pytest
 from corpus_files import noise, put, wav_bytes
 from duologue.audio.wave import read_audio
 from duologue.base.command import Group, Verb, run
-from duologue.bench.evaluate import EvaluateNanoConfig
+from duologue.base.config import read_yaml
+from duologue.bench.evaluate import EvaluateNanoConfig, run_record
 from duologue.bench.live import run_live, user_voices
 from duologue.bench.nano_parts import Job, Watch, first_scenarios
+from duologue.bench.provenance import provenance_notes
+from duologue.bench.reference import SHOWN
 from duologue.corpus.scenarios import AXES
 from duologue.engine.bundle import load
 
@@ -65,6 +68,24 @@ def test_every_group_fills_its_rows_and_the_folder(tmp_path: Path, capsys: pytes
     assert "Not measured (this model has no tokenizer, so no words): agent speech" in page
     assert first[0] in page
     assert "Talks with recorded users" in page
+    assert "Reference agents on the shipped dev segments, not in these talks" in page
+    agents = found["reference_agents"]
+    assert (agents["part"], agents["rules"], list(agents["agents"])) == ("dev", "one_unit", list(SHOWN))
+    assert agents["agents"]["human"]["sum_z"] > agents["agents"]["metronome"]["sum_z"]
+
+
+def test_the_folder_and_the_result_say_what_was_run(tmp_path: Path) -> None:
+    found = short(tmp_path / "run", "--rows", "text", "--user-voice", "mock", "--no-report")
+    record = read_yaml(tmp_path / "run" / "config.yaml")["record"]
+    assert record == found["made"]["record"]
+    assert (record["text_prompt"], record["agent_words"], record["user_words"]) == ("", "none", "script")
+    assert record["sampling"]["text_top_k"] > 0
+    assert len(record["settings"]["weights"]) == 16
+    assert "Nothing is told to the agent before." in found["notes"]
+    asked = run_record(EvaluateNanoConfig(text_prompt="Hi."), load("random:tiny@0", device="cpu"))
+    assert provenance_notes(asked)[0] == 'The agent is told "Hi.".'
+    assert "The weights are random: the numbers say nothing of any trained model." in found["notes"]
+    assert found["reference_agents"] is None, "there is no row on timing"
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:

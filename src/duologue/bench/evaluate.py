@@ -12,6 +12,8 @@ from duologue.base.errors import UserError
 
 if TYPE_CHECKING:
     from duologue.audio.words import Recogniser
+    from duologue.base.run_record import RunRecord
+    from duologue.engine.bundle import Bundle
 
 Group: TypeAlias = Literal["timing", "codec", "speech", "text", "prompts", "speed"]
 STYLES = ("You are a quiet listener who says little.", "You are very talkative and love to tell stories.")
@@ -105,13 +107,17 @@ def main(config: EvaluateNanoConfig) -> int:
     from duologue.base.runs import RunFolder
     from duologue.bench.nano_page import Shown, page
     from duologue.bench.nano_parts import Job, parts, recorded
+    from duologue.bench.nano_reference import dev_references
     from duologue.bench.nano_speech import talk_facts
+    from duologue.bench.provenance import provenance, provenance_notes, provenance_table
     from duologue.bench.rows import Row, table
     from duologue.engine.bundle import load
 
-    with RunFolder.create(config.out, "evaluate nano", config, free=("out", "json", "report")) as run:
-        recogniser = _recogniser(config)
-        bundle = load(config.model, device=config.device, dtype=config.dtype)
+    recogniser = _recogniser(config)
+    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    record = run_record(config, bundle)
+    free = ("out", "json", "report")
+    with RunFolder.create(config.out, "evaluate nano", config, free=free, record=record) as run:
         job = Job(config, bundle, run.path / "samples", recogniser)
         rows: list[Row] = []
         scripted: list[Shown] = []
@@ -121,11 +127,15 @@ def main(config: EvaluateNanoConfig) -> int:
             for row in found:
                 run.log(asdict(row))
         users = recorded(job)
+        references = dev_references() if "timing" in config.rows else None
         result = {
             "model": config.model,
             "rows": rows,
             "scripted": [{"name": s.title, **talk_facts(s.talk)} for s in scripted],
             "users": [{"name": s.title, **talk_facts(s.talk)} for s in users],
+            "reference_agents": None if references is None else references.to_json(),
+            "notes": provenance_notes(record),
+            "made": provenance(record),
         }
         write_json(run.path / "result.json", result)
         if config.json is not None:
@@ -134,11 +144,30 @@ def main(config: EvaluateNanoConfig) -> int:
             from duologue.base.report import write_report
 
             command = shlex.join(["duologue", *sys.argv[1:]])
-            write_report(run.report_path, page(config.model, rows, scripted, users, command))
+            more = [] if references is None else [references.table()]
+            made = page(
+                config.model, rows, scripted, users, command,
+                notes=provenance_notes(record), more=[*more, provenance_table(record)],
+            )  # fmt: skip
+            write_report(run.report_path, made)
         if rows:
             print(table(rows))
         print(run.report_path if config.report else run.path / "result.json")
     return 0
+
+
+def run_record(config: EvaluateNanoConfig, bundle: Bundle) -> RunRecord:
+    """What an evaluation of a model really uses: for the run's folder."""
+    from duologue.base.run_record import RunRecord
+    from duologue.bench.provenance import NO_WORDS, OWN_TEXT, draws, model_identity, words_by
+
+    words = OWN_TEXT if bundle.text is not None else NO_WORDS
+    return RunRecord(
+        model=bundle.config.name, settings=model_identity(bundle), text_prompt=config.text_prompt or "",
+        sampling=draws(bundle.config.sampling),
+        agent_words=words if config.recogniser is None or words == OWN_TEXT else words_by(config.recogniser),
+        user_words="script", rules="corrected",
+    )  # fmt: skip
 
 
 def _recogniser(config: EvaluateNanoConfig) -> Recogniser | None:

@@ -31,8 +31,11 @@ class Shown:
     """Stereo, agent and user; beside the page."""
 
 
-def page(model: str, rows: Sequence[Row], scripted: Sequence[Shown], users: Sequence[Shown], command: str) -> Page:
-    """The whole page; sound is read while it is written."""
+def page(
+    model: str, rows: Sequence[Row], scripted: Sequence[Shown], users: Sequence[Shown], command: str,
+    *, notes: Sequence[str] = (), more: Sequence[Table] = (),
+) -> Page:  # fmt: skip
+    """The whole page; sound is read while it is written. `more` tables come after those of rows and talks."""
     met = sum(row.passed is True for row in rows)
     judged = sum(row.passed is not None for row in rows)
     missing = sum(row.value is None for row in rows)
@@ -44,13 +47,13 @@ def page(model: str, rows: Sequence[Row], scripted: Sequence[Shown], users: Sequ
     for row in rows:
         if row.value is None:
             lacking.setdefault(row.note.removeprefix("not measured: "), []).append(row.what)
-    notes = [f"Not measured ({reason}): {'; '.join(names)}." for reason, names in lacking.items()]
+    missed = [f"Not measured ({reason}): {'; '.join(names)}." for reason, names in lacking.items()]
     return Page(
         title=f"Evaluation of {model}",
         subtitle=f"{met} of {judged} targets met; {missing} rows not measured",
-        tables=tables,
+        tables=[*tables, *more],
         samples=[card(shown) for shown in (*scripted, *users)],
-        notes=notes,
+        notes=[*notes, *missed],
         command=command,
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from duologue.engine.sampling import Sampling
 
 OWN_TEXT = "own text"
+NO_WORDS = "none"
 RANDOM = "random:"
 
 
@@ -59,8 +60,8 @@ def provenance_notes(record: RunRecord) -> list[str]:
     voice = "The agent takes no voice prompt." if record.voice is None else f"Voice prompt: {record.voice}."
     lead = [f"{record.lead_s:g} s of silence come before each recording, and are cut off again."]
     words = {
-        OWN_TEXT: "The agent's words are its own text, not a recogniser's as in published numbers.",
-        "none": "Nobody knows the agent's words.",
+        OWN_TEXT: "The agent's words are its own text, not a recogniser's as in most published numbers.",
+        NO_WORDS: "Nobody knows the agent's words.",
     }.get(record.agent_words, f"The agent's words are those of {record.agent_words}.")
     random = ["The weights are random: the numbers say nothing of any trained model."]
     return [*told, voice, *lead * (record.lead_s > 0), words, *random * record.model.startswith(RANDOM)]
