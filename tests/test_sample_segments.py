@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,11 @@ def test_two_parts_share_no_chat_no_conversation_and_no_text(one: SegmentPart, o
 def test_the_users_of_the_test_part_have_voices_that_no_other_part_has() -> None:
     voices = {part: set(record(part)["user_voices"]) for part in PARTS}
     assert not voices["test"] & (voices["train"] | voices["dev"])
+
+
+def test_no_conversation_is_most_of_an_axis_of_the_test_part() -> None:
+    counts = Counter((row.axis, row.conversation) for row in rows("test"))
+    assert max(counts.values()) <= 8
 
 
 def test_their_tokens_are_of_nano_s_codec(tmp_path: Path) -> None:

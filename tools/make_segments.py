@@ -3,7 +3,7 @@
 
 A development tool, not part of the package. To be run again whenever the codec's encoder changes.
 
-    python tools/make_segments.py train talk --per-axis 64 -o src/duologue/corpus/segments
+    python tools/make_segments.py train TALK --per-axis 64 -o src/duologue/corpus/segments
     python tools/make_segments.py dev ...
     python tools/make_segments.py test ...
 
@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("part", choices=get_args(SegmentPart))
     parser.add_argument("corpora", type=Path, nargs="+", help="what `duologue simulate` wrote")
     parser.add_argument("--per-axis", type=int, required=True)
+    parser.add_argument("--per-talk", type=int, default=8, help="segments of an axis from one conversation, at most")
     parser.add_argument("--context", type=float, default=4.0, help="seconds kept before a segment")
     parser.add_argument("--longest", type=float, default=30.0, help="seconds of a segment with its context")
     parser.add_argument("--model", default="nano")
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.out / options.part
     with tempfile.TemporaryDirectory() as work:
-        limits = Limits(options.context, options.longest, options.per_axis)
+        limits = Limits(options.context, options.longest, options.per_axis, options.per_talk)
         rows = pick(options.corpora, tuple(AXES), Path(work), limits)
         encode(rows, Path(work), folder, codec_of(options.model, device="cpu"))
     write_index(folder / "index.parquet", [bare(row) for row in rows])
@@ -77,6 +79,8 @@ class Limits(NamedTuple):
     context_s: float
     longest_s: float
     per_axis: int
+    per_talk: int
+    """Of an axis: or one long conversation, with one user's voice, would be most of it."""
 
 
 def pick(corpora: Sequence[Path], axes: Sequence[str], work: Path, limits: Limits) -> list[Row]:
@@ -89,15 +93,23 @@ def pick(corpora: Sequence[Path], axes: Sequence[str], work: Path, limits: Limit
         mine(read_corpus(corpus, None), mined, config, clips=False)
         for row in SegmentStore(mined).rows():
             if row.user_side == USER and row.end <= limits.longest_s:
-                script = truth_of(corpus, row.conversation)["script"]["id"]
+                script = script_of(corpus, row)
                 # Every corpus counts its conversations from 0.
                 name = f"{corpus.name}-{number}-{row.id}"
                 candidates.append(replace(row, id=name, conversation=f"{corpus.name}/{row.conversation}",
                                           info=row.info | {"script": script}))  # fmt: skip
-    by_axis = [
-        sorted((r for r in candidates if r.axis == axis), key=lambda r: r.key)[: limits.per_axis] for axis in axes
-    ]
-    return list(chain(*by_axis))
+    return list(chain(*(drawn([r for r in candidates if r.axis == axis], limits) for axis in axes)))
+
+
+def drawn(candidates: Sequence[Row], limits: Limits) -> list[Row]:
+    """As many rows of an axis as are wanted, by their keys, not too many of any conversation."""
+    taken: Counter[str] = Counter()
+    rows: list[Row] = []
+    for row in sorted(candidates, key=lambda r: r.key):
+        if len(rows) < limits.per_axis and taken[row.conversation] < limits.per_talk:
+            taken[row.conversation] += 1
+            rows.append(row)
+    return rows
 
 
 def encode(rows: Sequence[Row], work: Path, folder: Path, codec: Codec) -> None:
@@ -120,11 +132,14 @@ def bare(row: Row) -> Row:
     return replace(row, sounds=(None, None), clip=None)
 
 
-def truth_of(corpus: Path, conversation: str) -> dict[str, Any]:
-    """What the simulator wrote down of a conversation."""
-    truth = read_json(corpus / "truth" / f"{Path(conversation).name}.json")
+def script_of(corpus: Path, row: Row) -> str:
+    """The id of the chat that a conversation was made from, by the name of its sound: readers have names of their own
+    for conversations."""
+    sound = row.sounds[0]
+    assert sound is not None
+    truth = read_json(corpus / "truth" / f"{sound.path.stem}.json")
     assert isinstance(truth, dict)
-    return truth
+    return str(truth["script"]["id"])
 
 
 def voices_of(corpus: Path) -> set[str]:
