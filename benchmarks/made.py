@@ -26,6 +26,15 @@ def made(script: str, arguments: Sequence[str] | None, threads: int) -> dict[str
     }
 
 
+def segment_hashes() -> dict[str, str]:
+    """Hashes of the shipped segments by part."""
+    from duologue.base.files import read_json
+    from duologue.corpus.sample import sample_segments
+
+    about = read_json(sample_segments("train").parent / "segments.json")
+    return {part: held["hash"] for part, held in about.items()}
+
+
 def processor() -> str:
     """The processor's name, where the system tells it."""
     info = Path("/proc/cpuinfo")
