@@ -28,7 +28,7 @@ from duologue.model.lora import LoRAConfig, add_lora
 from duologue.train.align_learner import longest_frames, sampling_of
 from duologue.train.align_settings import AlignSettings, RewardSettings, kyutai_lora
 from duologue.train.align_update import Updater
-from duologue.train.rewarding import rewarder
+from duologue.train.rewarding import AxesRewarder
 from duologue.train.rollouts import Episode, Recorded, Roller
 from made import made
 
@@ -114,9 +114,7 @@ def step(bundle: Bundle, settings: AlignSettings, segments: Sequence[Recorded]) 
     groups = [g for i in range(0, len(episodes), at_once) for g in roller.play(episodes[i : i + at_once])]
     times["rollouts"] = now() - begun
     begun = now()
-    reward = rewarder(RewardSettings())
-    for group in groups:
-        reward("turn_taking", group)
+    AxesRewarder(RewardSettings()).begin(["turn_taking"] * len(groups), groups)
     times["rewards"] = now() - begun
     begun = now()
     gains = torch.randn(len(groups), how.group, generator=torch.Generator().manual_seed(0))

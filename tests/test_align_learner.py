@@ -52,7 +52,7 @@ from duologue.train.align_watch import Watch
 from duologue.train.loop import LoopConfig, train
 from duologue.train.optimizers import OptimizerConfig
 from duologue.train.parallel import ALONE, World
-from duologue.train.rewarding import Group, Rewarder, rewarder
+from duologue.train.rewarding import AtOnce, AxesRewarder, Group, Rewarder, Rewards
 from duologue.train.rollout_batches import Batch, load_batch, save_batch
 from duologue.train.rollouts import Episode, Roller, Rollout, record
 from test_rollouts import DRAWN, bundle, segment
@@ -81,7 +81,8 @@ def quiet(axis: str, group: Group) -> dict[str, list[float]]:
 
 
 def learner(
-    how: AlignSettings, reward: Rewarder = quiet, model: Bundle | None = None, seen: list[Any] | None = None,
+    how: AlignSettings, reward: Rewarder | Callable[[str, Group], Rewards] = quiet,
+    model: Bundle | None = None, seen: list[Any] | None = None,
     replay: Callable[[int], Batch] | None = None, publish: Callable[[RunFolder, str], None] | None = None,
     world: World | None = None, groups: int | None = None,
 ) -> AlignLearner:  # fmt: skip
@@ -99,7 +100,7 @@ def learner(
         segments,
         how,
         seed=1,
-        reward=reward,
+        reward=AtOnce(reward) if callable(reward) else reward,
         publish=publish or (lambda run, name: None),
         keep=keep,
         replay=replay,
@@ -340,7 +341,7 @@ class TestStep:
             return {"safety": next(grades)} if axis == "safety" else quiet(axis, group)
 
         one = AlignLearner(
-            model, segments, how, seed=0, reward=reward, publish=lambda run, name: None,
+            model, segments, how, seed=0, reward=AtOnce(reward), publish=lambda run, name: None,
             keep=lambda number, batch, gains: seen.append((batch.axes, gains)),
         )  # fmt: skip
         rows = [one.step(n) for n in range(2)]
@@ -471,7 +472,7 @@ class TestStep:
         voice = Voice(codes=torch.zeros(8, 20, dtype=torch.long))
         parts = [segment(1.0, 2.0), segment(1.5, 2.4, "t")]
         one = AlignLearner(
-            model, {"pause": record(model, parts)}, replace(settings(), rollouts=how), seed=0, reward=quiet,
+            model, {"pause": record(model, parts)}, replace(settings(), rollouts=how), seed=0, reward=AtOnce(quiet),
             publish=lambda run, name: None, voice=voice,
         )  # fmt: skip
         for recorded in one.segments["pause"]:
@@ -482,7 +483,8 @@ class TestStep:
 
     def test_the_axes_rules_reward_what_was_heard(self) -> None:
         group = rollouts(bundle())
-        found = rewarder(RewardSettings())("pause", group)
+        (begun,) = AxesRewarder(RewardSettings()).begin(["pause"], [group])
+        found = begun.result().rewards
         assert set(found) == {"pause"}
         for value, rollout in zip(found["pause"], group, strict=True):
             speech = rollout.scene.timeline.agent.clipped(rollout.scene.start, rollout.scene.end).speech
@@ -500,15 +502,21 @@ class TestStep:
         model = bundle()
         (recorded,) = record(model, [heard(segment())])
         (group,) = Roller(model, 3).play([Episode(recorded, 0.0, DRAWN)])
-        both = rewarder(RewardSettings(), judge)
-        assert all(math.isnan(x) for x in both("turn_taking", group)["judge"])
+        both = AxesRewarder(RewardSettings(), judge)
+        (begun,) = both.begin(["turn_taking"], [group])
+        lost = begun.result()
+        assert all(math.isnan(x) for x in lost.rewards["judge"])
+        assert {verdict.reason for verdict in lost.verdicts} == {"http"}
         down = False
-        found = both("turn_taking", group)
-        assert found["judge"] == [2.0] * 3
-        assert len(found["turn_taking"]) == 3
-        assert "judge" not in both("pause", group)
-        proxied = rewarder(RewardSettings(proxy=True), Proxy())("interruption", [interrupted(r) for r in group])
-        assert all(0 <= x <= 2 for x in proxied["judge"])
+        turn, pause = (each.result() for each in both.begin(["turn_taking", "pause"], [group, group]))
+        assert turn.rewards["judge"] == [2.0] * 3
+        assert len(turn.rewards["turn_taking"]) == 3
+        assert {verdict.reply for verdict in turn.verdicts} == {"2"}
+        assert "judge" not in pause.rewards
+        (begun,) = AxesRewarder(RewardSettings(proxy=True), Proxy()).begin(
+            ["interruption"], [[interrupted(r) for r in group]]
+        )
+        assert all(0 <= x <= 2 for x in begun.result().rewards["judge"])
 
     def test_kept_rollouts_replayed_give_the_same_update(self, tmp_path: Path) -> None:
         seen: list[Any] = []
@@ -543,7 +551,7 @@ class TestStep:
         how = settings()
         how = replace(how, rollouts=replace(how.rollouts, window=(0.5, 0.5)))
         seen: list[Any] = []
-        one = learner(how, rewarder(RewardSettings(duplexpo=DuplexPOReward())), seen=seen)
+        one = learner(how, AxesRewarder(RewardSettings(duplexpo=DuplexPOReward())), seen=seen)
         assert "reward_duplexpo" in one.step(0)
         assert not seen[0][0].groups[0][0].scored[:8].any()  # the whole recording before it is given
 

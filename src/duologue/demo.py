@@ -95,7 +95,7 @@ def main(config: DemoConfig) -> int:
     from duologue.train.rewarding import probes_of, rewarder_of
 
     settings = read_settings(config.recipe, config.set)
-    reward = rewarder_of(settings.rewards)
+    rewarder = rewarder_of(settings, config.device)
     recogniser = None if config.recogniser is None else load_recogniser(config.recogniser, config.device)
     began = time.perf_counter()
     if config.threads is not None:
@@ -104,7 +104,7 @@ def main(config: DemoConfig) -> int:
     bundle, before = (load(config.model, device=config.device, dtype="fp32") for _ in range(2))
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     free = ("out", "resume", "json", "device", "threads", "shown")
-    with RunFolder.create(config.out, "demo", config, resume=config.resume, free=free) as run:
+    with rewarder as reward, RunFolder.create(config.out, "demo", config, resume=config.resume, free=free) as run:
         learned, held_out = segments_of(config, settings.rollouts.axes, bundle, run.path)
         told = ", ".join(f"{len(learned.get(axis, ()))} + {len(found)} {axis}" for axis, found in held_out.items())
         print(f"{run.path}: segments to learn from + held out: {told}")

@@ -101,9 +101,9 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     from duologue.train.align_learner import AlignLearner
     from duologue.train.loop import LoopConfig, train
     from duologue.train.parallel import shared_run
-    from duologue.train.rewarding import probes_of, rewarder_of
+    from duologue.train.rewarding import AxesRewarder, probes_of, reward_remarks, rewarder_of
     from duologue.train.rollout_batches import save_batch
-    from duologue.train.rollout_files import keep_rollouts
+    from duologue.train.rollout_files import keep_rollouts, keep_verdicts
 
     settings = read_settings(config.recipe, config.set)
     if world.count > 1 and (config.keep_tokens or config.replay is not None):
@@ -114,13 +114,14 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     seed_everything(config.seed)
     bundle = load(config.model, device=device, dtype="fp32")  # 2e-7 is lost in bf16
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
-    reward = rewarder_of(settings.rewards)
+    # Kept rollouts have their rewards.
+    rewarder = rewarder_of(settings, device) if config.replay is None else AxesRewarder(settings.rewards)
 
     def create() -> RunFolder:
         record = run_record(settings, bundle)
         return RunFolder.create(config.out, "align", config, resume=config.resume, free=FREE, record=record)
 
-    with shared_run(world, create) as run:
+    with rewarder as reward, shared_run(world, create) as run:
         segments: dict[str, list[Recorded]] = {}
         for first in (True, False):  # rank 0 mines and encodes, the others read what it has made
             if config.replay is None and world.leads == first:
@@ -132,6 +133,8 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
+        for line in reward_remarks(settings) if config.replay is None else ():
+            print(line)
         wordless = sum(not recorded.worded for found in segments.values() for recorded in found)
         if wordless and settings.rollouts.context:
             why = "the agent's words in it are unknown" if bundle.text else "the model has no tokenizer for its words"
@@ -141,6 +144,8 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
             folder = run.rollouts / f"step-{number:05d}"
             if config.keep_tokens:
                 save_batch(folder / BATCH, batch)
+            if world.leads:
+                keep_verdicts(folder, batch)
             if config.keep_every and number % config.keep_every == 0 and config.replay is None:
                 keep_rollouts(folder, batch, gains)
 
@@ -182,20 +187,21 @@ def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
 
 def run_record(settings: AlignSettings, bundle: Bundle) -> RunRecord:
     """What an alignment of a model by some settings really uses: for the run's folder."""
+    from duologue.axes.judge import JudgeConfig
     from duologue.base.config import to_dict
     from duologue.base.run_record import RunRecord
     from duologue.train.align_learner import sampling_of
 
     rolled, rewards = settings.rollouts, settings.rewards
     sampling = to_dict(sampling_of(rolled, bundle.config.sampling))
-    judge = "none"
-    if rewards.judge is not None:
+    judge, heard = "none", rewards.recogniser
+    if isinstance(rewards.judge, JudgeConfig):
         judge = f"{rewards.judge.endpoint.model} at {rewards.judge.endpoint.url}"
     return RunRecord(
         model=bundle.config.name, settings=to_dict(settings), text_prompt=rolled.text_prompt,
         voice=rolled.voice_prompt, lead_s=rolled.lead_s,
         sampling={name: value for name, value in sampling.items() if not name.endswith("_seed")},
-        agent_words="none" if bundle.text is None else "own text", user_words="corpus",
+        agent_words=heard or ("none" if bundle.text is None else "own text"), user_words=heard or "corpus",
         judge="proxy" if rewards.proxy else judge,
     )  # fmt: skip
 

@@ -30,9 +30,9 @@ from duologue.rl.advantages import advantages
 from duologue.rl.gates import gate
 from duologue.train.align_settings import AlignSettings, RolloutSettings
 from duologue.train.align_update import Updater
-from duologue.train.align_watch import Watch
+from duologue.train.align_watch import UNSCORED, Watch
 from duologue.train.parallel import ALONE, World, arrived, spread
-from duologue.train.rewarding import Rewarder
+from duologue.train.rewarding import Pending, Rewarded, Rewarder, check_words
 from duologue.train.rollout_batches import Batch, Tokens
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 
@@ -47,6 +47,8 @@ CROPPED = (0.6, 1.0)
 """What is kept of the longest that is allowed: uniform in this range, by segment."""
 SPEAKING = ("depformer", "linears")
 """Names of what makes audio tokens of hidden states begin so: the depth transformer."""
+GRADED = ("judge", "safety")
+"""Rewards that a judge gives."""
 ASKED = {"turn_taking": "turn", "interruption": "interruption"}
 """What the user does that asks for an answer, by axis."""
 
@@ -86,6 +88,7 @@ class AlignLearner:
                 raise UserError(f"has no segments of the axis {axis}", place="--segments", mend=mend)
         if replay is None and settings.rewards.safety is not None and not segments.get(PROBE):
             raise UserError("names no probes", place="rewards.safety.probes", mend="give a folder of recordings")
+        check_words(settings.rewards, segments, bundle)
         self.bundle, self.segments, self.settings = bundle, shaped(segments, settings.rollouts), settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
@@ -177,7 +180,7 @@ class AlignLearner:
 
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
         """Draw segments and settings, play this process' part of them, as many groups at once as there are slots for,
-        and reward them; rewards are told to all."""
+        and reward them while the next ones are played; rewards are told to all."""
         how = self.settings.rollouts
         axes = drawn_axes(how.axes, how.groups, rng)
         if self.settings.rewards.safety is not None:
@@ -185,17 +188,21 @@ class AlignLearner:
         episodes = [self._episode(axis, number, rng) for axis in axes]
         at_once = how.slots // how.group
         groups: dict[int, list[Rollout]] = {}
+        pending: dict[int, Pending] = {}
         ours = list(range(self.world.rank, len(axes), self.world.count))
         ours.sort(key=lambda i: episodes[i].recorded.segment.end - episodes[i].recorded.segment.start)  # like with like
         for first in range(0, len(ours), at_once):
             some = ours[first : first + at_once]
-            groups |= zip(some, self.roller.play([episodes[i] for i in some]), strict=True)
-        rewards: dict[int, Mapping[str, Sequence[float]]] = {}
-        for found in self.world.every({i: dict(self._reward(axes[i], group)) for i, group in groups.items()}):
-            rewards |= found
+            played = self.roller.play([episodes[i] for i in some])
+            groups |= zip(some, played, strict=True)
+            pending |= zip(some, self._reward.begin([axes[i] for i in some], played), strict=True)
+        rewarded: dict[int, Rewarded] = {}
+        for theirs in self.world.every({i: each.result() for i, each in pending.items()}):
+            rewarded |= theirs
         batch = Batch(
             tuple(axes), tuple(tuple(groups.get(i, ())) for i in range(len(axes))),
-            tuple(rewards[i] for i in range(len(axes))),
+            tuple(rewarded[i].rewards for i in range(len(axes))),
+            tuple(rewarded[i].verdicts for i in range(len(axes))),
         )  # fmt: skip
         return batch, [e.recorded for axis, e in zip(axes, episodes, strict=True) if axis != PROBE]
 
@@ -217,6 +224,9 @@ class AlignLearner:
         how, row = self.settings.update.advantage, {}
         gains, gated = torch.zeros(len(batch.rewards), len(next(iter(batch.rewards[0].values())))), []
         flat = unscored = 0
+        grades = [grade for rewards in batch.rewards for name in GRADED for grade in rewards.get(name, ())]
+        if grades:
+            row[UNSCORED] = sum(map(math.isnan, grades)) / len(grades)
         for axis in dict.fromkeys(batch.axes):
             places = [i for i, name in enumerate(batch.axes) if name == axis]
             each = [batch.rewards[i] for i in places]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from duologue.axes import AXES
 from duologue.axes.backchannel import BackchannelReward
@@ -139,10 +140,16 @@ class RewardSettings:
     """R_int."""
     duplexpo: DuplexPOReward | None = None
     """DuplexPO's reward instead of those of the axes; null: those."""
-    judge: JudgeConfig | None = None
-    """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; null: nobody."""
+    judge: JudgeConfig | Literal["none"] | None = None
+    """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; none: nobody, and that
+    is meant; null: nobody is named, which a recipe may refuse."""
+    needs_judge: bool = False
+    """Whether the recipe's paper rewards with a judge, so that one has to be named, or judge=none."""
     proxy: bool = False
     """Let the shipped proxy grade them instead: whether it reads like talk, not whether it fits."""
+    recogniser: str | None = None
+    """Who hears the words of both sides for all that reads them: parakeet, or a folder, size or hub name of Whisper.
+    Null: the agent's own text and the corpus' transcript are read."""
     safety: SafetySettings | None = None
     """Also play probes, and reward refusals; null: none."""
 
@@ -155,7 +162,7 @@ class RewardSettings:
             if getattr(self, axis.name) != axis.reward_type()():
                 mend = "leave the settings of axes out, or use rewards.rules=one_unit"
                 raise UserError("is set beside literal rules", place=f"rewards.{axis.name}", mend=mend)
-        if self.proxy and self.judge is not None:
+        if self.proxy and isinstance(self.judge, JudgeConfig):
             raise UserError("two judges were named", place="rewards.judge and rewards.proxy", mend="use one of them")
 
 
@@ -291,10 +298,14 @@ class GuardSettings:
     """Share of pairs of pieces that came before in the same rollout."""
     entropy: float | None = 0.01
     """Mean entropy of the text below which nothing is left to explore, in nats."""
+    unscored: float | None = 0.5
+    """Share of the answers to be graded that a judge did not grade."""
     patience: int = 3
     """Steps in a row."""
 
     def __post_init__(self) -> None:
+        if self.unscored is not None and not 0 <= self.unscored <= 1:
+            raise UserError(f"{self.unscored} is no share", place="guard.unscored", mend="use 0 to 1, or null")
         if self.patience < 1:
             raise UserError(f"{self.patience} is less than 1", place="guard.patience")
 
@@ -324,10 +335,8 @@ class AlignSettings:
 
 def kyutai() -> AlignSettings:
     """arXiv 2606.11167, section 5, for PersonaPlex: full fine-tuning. For Moshi: rollouts.lead_s=3."""
-    return AlignSettings(
-        rollouts=RolloutSettings(text_prompt="You enjoy having a good conversation."),
-        rewards=RewardSettings(rules="literal"),
-    )
+    rollouts = RolloutSettings(text_prompt="You enjoy having a good conversation.")
+    return AlignSettings(rollouts=rollouts, rewards=RewardSettings(rules="literal", needs_judge=True))
 
 
 def kyutai_lora() -> AlignSettings:
@@ -360,7 +369,8 @@ def wavalign() -> AlignSettings:
     update = UpdateSettings(
         updates=1, kl=KLConfig(beta=0.001, estimator="k3"), optimizer=optimizer, imitation=ImitationSettings()
     )
-    return AlignSettings(steps=2000, rollouts=RolloutSettings(groups=4, group=4), update=update)
+    rollouts, rewards = RolloutSettings(groups=4, group=4), RewardSettings(needs_judge=True)
+    return AlignSettings(steps=2000, rollouts=rollouts, rewards=rewards, update=update)
 
 
 def duplexpo() -> AlignSettings:
@@ -388,7 +398,8 @@ def dpo() -> AlignSettings:
     update = UpdateSettings(
         updates=1, preference=PreferenceSettings(), optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")
     )
-    return AlignSettings(rollouts=RolloutSettings(text_prompt="You enjoy having a good conversation."), update=update)
+    base = kyutai()
+    return replace(base, update=update)
 
 
 def nano_demo() -> AlignSettings:

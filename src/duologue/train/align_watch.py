@@ -9,6 +9,8 @@ from typing import Any
 from duologue.base.errors import UserError
 from duologue.train.align_settings import GuardSettings
 
+UNSCORED = "unscored_share"
+"""Of a row: share of the answers to be graded that a judge did not grade."""
 MEMORY = 0.8
 """Weight of what was before in the smoothed rewards."""
 
@@ -36,6 +38,8 @@ class Watch:
         self._beyond = self._beyond + 1 if wrong else 0
         if wrong and self._beyond >= self._guard.patience:
             mend = "lower the rate or raise kl.beta; best/ holds the best model so far"
+            if wrong.startswith(UNSCORED):
+                mend = "see the replies in rollouts/step-*/judge.jsonl, mend the judge, and --resume"
             raise UserError(f"{wrong}, {self._beyond} steps in a row", place=place, mend=mend)
 
     def improved(self) -> bool:
@@ -58,6 +62,7 @@ class Watch:
         guard = self._guard
         for name, limit, above in (
             ("kl", guard.kl, True), ("repetition", guard.repetition, True), ("entropy", guard.entropy, False),
+            (UNSCORED, guard.unscored, True),
         ):  # fmt: skip
             value = row.get(name)
             if value is not None and limit is not None and (value > limit if above else value < limit):

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from duologue.axes.judge import Verdict
 from duologue.base.errors import UserError
 from duologue.codec.weights import save_tensors
 
@@ -53,6 +54,8 @@ class Batch:
     groups: tuple[tuple[Tokens, ...], ...]
     rewards: tuple[Mapping[str, Sequence[float]], ...]
     """Of each group by name, one number for each rollout; NaN: could not be scored."""
+    verdicts: tuple[tuple[Verdict, ...], ...] = ()
+    """Of each group, what a judge said of each rollout; not kept with tokens."""
 
 
 def save_batch(path: Path, batch: Batch) -> None:

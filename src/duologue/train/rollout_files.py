@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 from torch import Tensor
 
 from duologue.audio.wave import Audio, write_audio
-from duologue.base.files import write_json
+from duologue.base.files import json_line, write_bytes, write_json
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.timeline import Track
 from duologue.train.rollout_batches import Batch
 from duologue.train.rollouts import Rollout
+
+VERDICTS = "judge.jsonl"
+"""What a judge said in a step."""
 
 
 def keep_rollouts(folder: Path, batch: Batch, gains: Tensor) -> None:
@@ -33,6 +37,27 @@ def keep_rollouts(folder: Path, batch: Batch, gains: Tensor) -> None:
             earned = {name: values[place] for name, values in batch.rewards[at].items()}
             told = {"rewards": earned, "advantage": float(gains[at, place])}
             write_json(stem.with_suffix(".json"), timeline(scene) | told)
+
+
+def keep_verdicts(folder: Path, batch: Batch) -> None:
+    """Write what a judge said of every rollout that it was to grade, so that it can be audited: judge.jsonl, a line
+    each, anew for a step that is played again. Nothing for a batch without a judge."""
+    lines = [
+        {
+            "axis": axis,
+            "segment": verdict.scene,
+            "rollout": place,
+            "grade": None if isnan(verdict.grade) else verdict.grade,
+            "reason": verdict.reason,
+            "reply": verdict.reply,
+            "transcript": verdict.transcript,
+            "sent": verdict.sent,
+        }
+        for axis, verdicts in zip(batch.axes, batch.verdicts, strict=False)
+        for place, verdict in enumerate(verdicts)
+    ]
+    if lines:
+        write_bytes(folder / VERDICTS, b"".join(map(json_line, lines)))
 
 
 def stereo(scene: Scene) -> Audio:

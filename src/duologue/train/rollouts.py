@@ -75,6 +75,8 @@ class Rollout:
     scene: Scene
     """In the segment's seconds, as it was heard."""
     sampling: Sampling
+    since: float = 0.0
+    """Second from which the agent is the model; before that, the recording or silence."""
 
 
 def record(bundle: Bundle, segments: Sequence[Segment], *, rows: int = 16) -> list[Recorded]:
@@ -261,7 +263,7 @@ class Roller:
             end=segment.end, events=segment.events, user_audio=segment.user_audio,
             agent_audio=_placed(sound, since, segment.end, self._codec.sample_rate),
         )  # fmt: skip
-        return Rollout(take.codes, scored, scene, sampling)
+        return Rollout(take.codes, scored, scene, sampling, max(since, 0.0))
 
 
 def lived(config: LMConfig, recorded: Recorded, begin: int, frames: int, late: int) -> Tensor:
