@@ -16,9 +16,10 @@ from duologue.audio.wave import Audio, read_audio, write_audio
 from duologue.base.command import Group, Verb, run
 from duologue.base.config import read_yaml
 from duologue.base.files import read_json, write_json
-from duologue.bench.fdb_run import GOOD_TALK, TEACHER, Manner, datasets, late, lead_of, prompt_of
+from duologue.bench.fdb_run import TEACHER, Manner, datasets, late, prompt_of
 from duologue.bench.reference import SHOWN
 from duologue.engine.bundle import load
+from duologue.engine.prompts import GOOD_TALK, lead_of
 from duologue.engine.sampling import Sampling
 
 VERBS = Group("x", {

@@ -24,8 +24,9 @@ from duologue.dialogue.scenes import Scene
 from duologue.dialogue.segments import ReferenceEvent
 from duologue.dialogue.timeline import Timeline, Track, Word
 from duologue.engine.bundle import Bundle
+from duologue.engine.prompts import GOOD_TALK
 from duologue.engine.sampling import Sampling
-from duologue.train.align_learner import AlignLearner
+from duologue.train.align_learner import AlignLearner, prompts_line, rollouts_for
 from duologue.train.align_settings import (
     RECIPES,
     AlignSettings,
@@ -194,6 +195,46 @@ class TestWhoJudges:
         with pytest.raises(UserError, match=r"unscored_share is 0.75, above 0.5, 2 steps in a row; .*judge.jsonl"):
             watch.see(row, "step 2")
         Watch(GuardSettings(unscored=None, patience=1)).see(row, "step 1")
+
+
+class TestBefore:
+    """What comes before rollouts is that of the model's kind, as in evaluation; what is asked for wins."""
+
+    def kinds(self) -> tuple[Bundle, Bundle, Bundle]:
+        own = bundle()
+        moshi, plex = (replace(b, config=replace(b.config, kyutai_codec=True)) for b in (own, bundle(lag=0)))
+        return own, moshi, plex
+
+    @pytest.mark.parametrize("recipe", ["kyutai-2606.11167", "kyutai-lora", "aspirin", "dpo", "nano-demo"])
+    def test_prompt_and_lead_hang_on_the_model(self, recipe: str) -> None:
+        how = RECIPES[recipe]().rollouts
+        each = [rollouts_for(how, model) for model in self.kinds()]
+        assert [(r.text_prompt, r.lead_s) for r in each] == [("", 0.0), ("", 3.0), (GOOD_TALK, 0.0)]
+        asked = rollouts_for(replace(how, text_prompt="be kind", lead_s=0.5), self.kinds()[1])
+        assert (asked.text_prompt, asked.lead_s) == ("be kind", 0.5)
+
+    def test_a_learner_plays_so(self) -> None:
+        for model, lead in zip(self.kinds(), (0, 38, 0), strict=True):
+            how = AlignSettings(
+                rollouts=RolloutSettings(axes=("pause",), group=2, slots=2), update=UpdateSettings(updates=1)
+            )
+            parts = {"pause": record(model, [segment()])}
+            one = AlignLearner(
+                model, parts, how, seed=0, reward=AtOnce(lambda a, g: {}), publish=lambda run, name: None
+            )
+            assert one.roller._lead == lead
+            assert bool(one.roller._prompt) == (model.lm.config.user_lag == 0)
+
+    def test_what_was_chosen_is_said_and_a_missing_voice_too(self) -> None:
+        own, moshi, plex = self.kinds()
+        assert prompts_line(RolloutSettings(), moshi) == (
+            "before rollouts: no text prompt; no voice prompt; 3 s of silence where no recording is given"
+        )
+        assert "rollouts.voice_prompt=FILE" in prompts_line(RolloutSettings(), plex)
+        assert f"text prompt {GOOD_TALK!r}; voice prompt v.wav;" in prompts_line(
+            RolloutSettings(voice_prompt="v.wav"), plex
+        )
+        assert "0 s of silence" in prompts_line(RolloutSettings(), own)
 
 
 class Ear:

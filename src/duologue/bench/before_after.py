@@ -27,11 +27,11 @@ from duologue.bench.rows import Row
 from duologue.bench.segment_scores import Difference, differences
 from duologue.dialogue.intervals import clip, total
 from duologue.engine.bundle import Bundle
-from duologue.engine.prompts import Voice, prompt_room
+from duologue.engine.prompts import Voice, prompt_room, text_prompt_of
 from duologue.engine.sampling import Sampling
 from duologue.model.likelihood import log_probs
 from duologue.model.lm import DuplexLM
-from duologue.train.align_learner import longest_frames
+from duologue.train.align_learner import longest_frames, rollouts_for
 from duologue.train.align_loss import pack
 from duologue.train.align_settings import AlignSettings
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
@@ -79,11 +79,11 @@ class Outcome:
 
 def roller_of(bundle: Bundle, trial: Trial) -> Roller:
     """Plays the trial's segments with a model."""
-    how, codec = trial.settings.rollouts, bundle.need_codec()
+    how, codec = rollouts_for(trial.settings.rollouts, bundle), bundle.need_codec()
     played = [recorded.segment for found in trial.segments.values() for recorded in found]
-    prompts = prompt_room(how.text_prompt, trial.voice)
-    room = prompts + longest_frames(played, how, codec.frame_rate, most_s=trial.context_s)
-    return Roller(bundle, how.slots, text_prompt=how.text_prompt, voice=trial.voice, lead_s=how.lead_s, frames=room)
+    prompt, lead_s = how.text_prompt or "", how.lead_s or 0.0
+    room = prompt_room(prompt, trial.voice) + longest_frames(played, how, codec.frame_rate, most_s=trial.context_s)
+    return Roller(bundle, how.slots, text_prompt=prompt, voice=trial.voice, lead_s=lead_s, frames=room)
 
 
 def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recogniser | None = None) -> Outcome:
@@ -117,7 +117,7 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recognise
     slots = min(trial.settings.rollouts.slots, max(len(users), 1))
     talks = run_live(
         bundle, users, slots=slots, seed=trial.seed, voice=user_voices(), sampling=trial.sampling,
-        text_prompt=trial.settings.rollouts.text_prompt, agent_voice=trial.voice,
+        text_prompt=text_prompt_of(trial.settings.rollouts.text_prompt, bundle), agent_voice=trial.voice,
     )  # fmt: skip
     return Outcome(scored, timing_rows(talks) if users else [])
 

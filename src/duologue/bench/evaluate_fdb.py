@@ -91,13 +91,14 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
     from duologue.base.report import write_report
     from duologue.base.runs import RunFolder
     from duologue.bench.fdb_page import MEASURED, score_page
-    from duologue.bench.fdb_run import Manner, Ref, datasets, lead_of, loaded, talk_through
+    from duologue.bench.fdb_run import Manner, Ref, datasets, loaded, talk_through
     from duologue.bench.fdb_samples import sample_folders
     from duologue.bench.hearing import Heard, hear
     from duologue.bench.provenance import provenance_table
     from duologue.bench.recognise import missing_words, write_missing_words
     from duologue.bench.score import show
     from duologue.engine.asked import pick_voice, settings
+    from duologue.engine.prompts import lead_of
 
     found = [replace(d, samples=d.samples[: config.limit]) for d in datasets(config.data, version)]
     ref = Ref(config.model, config.device, config.dtype)

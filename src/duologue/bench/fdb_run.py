@@ -23,6 +23,7 @@ from duologue.base.progress import meter
 from duologue.bench.fdb_samples import sample_folders
 from duologue.corpus.fanout import spread
 from duologue.dialogue.timeline import Word
+from duologue.engine.prompts import GOOD_TALK, text_prompt_of
 
 if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
@@ -36,15 +37,12 @@ EVENT_FILES = {
     "metadata.json": "timing",
 }  # fmt: skip
 """Which task a sample of v1 (metadata.json: of v1.5) is of; one without any is of backchannels."""
-GOOD_TALK = "You enjoy having a good conversation."
 TEACHER = "You are a wise and friendly teacher. Answer questions or provide advice in a clear and engaging way."
 PROMPTS = {"user_interruption": TEACHER}
 """PersonaPlex's text prompts by task of v1, as the model card of kyutai/personaplex-rl-seamless gives them; the others
 have GOOD_TALK."""
 OWN = ".own.json"
 """Of files with the model's own words; one says that its recording was talked with."""
-OPENING_S = 3.0
-"""Seconds of silence in which Moshi says its opening phrase (arXiv 2606.11167, section 5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +116,7 @@ def task_of(sample: Path) -> str:
 
 def prompt_of(manner: Manner, bundle: Bundle, task: str) -> str:
     """What the agent is told before: as asked, or the task's if the model takes PersonaPlex's prompts."""
-    if manner.text_prompt is not None:
-        return manner.text_prompt
-    return PROMPTS.get(task, GOOD_TALK) if takes_prompts(bundle) else ""
-
-
-def takes_prompts(bundle: Bundle) -> bool:
-    """Whether this is a model of PersonaPlex's kind, by how it hears the user."""
-    return bundle.config.kyutai_codec and bundle.lm.config.user_lag == 0
-
-
-def lead_of(asked: float | None, bundle: Bundle) -> float:
-    """Seconds of silence before: as asked, else Moshi's."""
-    if asked is not None:
-        return asked
-    return OPENING_S if bundle.config.kyutai_codec and not takes_prompts(bundle) else 0.0
+    return text_prompt_of(manner.text_prompt, bundle, PROMPTS.get(task, GOOD_TALK))
 
 
 def talk_through(

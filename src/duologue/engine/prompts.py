@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,13 @@ from duologue.engine.engine import Engine, EngineState, SlotMemory
 from duologue.model.config import LMConfig
 from duologue.model.text import TextTokenizer, system_prompt
 
+if TYPE_CHECKING:
+    from duologue.engine.bundle import Bundle
+
+GOOD_TALK = "You enjoy having a good conversation."
+"""PersonaPlex's text prompt for talk without a task (the model card of kyutai/personaplex-rl-seamless)."""
+OPENING_S = 3.0
+"""Seconds of silence in which Moshi says its opening phrase (arXiv 2606.11167, section 5)."""
 SPACER_SECONDS = 0.5
 VOICE_LUFS = -24.0
 TONE_HZ, TONE_LEVEL = 440.0, 0.5
@@ -59,6 +67,25 @@ class Voice:
         """The content."""
         parts = [x for x in (self.codes, self.embeddings, self.last) if x is not None]
         return b"".join(x.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() for x in parts)
+
+
+def takes_prompts(bundle: Bundle) -> bool:
+    """Whether this is a model of PersonaPlex's kind, by how it hears the user."""
+    return bundle.config.kyutai_codec and bundle.lm.config.user_lag == 0
+
+
+def text_prompt_of(asked: str | None, bundle: Bundle, usual: str = GOOD_TALK) -> str:
+    """What the agent is told before: as asked, else the usual for a model that takes PersonaPlex's prompts."""
+    if asked is not None:
+        return asked
+    return usual if takes_prompts(bundle) else ""
+
+
+def lead_of(asked: float | None, bundle: Bundle) -> float:
+    """Seconds of silence before: as asked, else Moshi's."""
+    if asked is not None:
+        return asked
+    return OPENING_S if bundle.config.kyutai_codec and not takes_prompts(bundle) else 0.0
 
 
 def tones(codec: Codec, *, kyutai: bool) -> Tones:

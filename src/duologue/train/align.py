@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,7 +98,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     from duologue.base.trackers import tracked
     from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
-    from duologue.train.align_learner import AlignLearner
+    from duologue.train.align_learner import AlignLearner, prompts_line, rollouts_for
     from duologue.train.loop import LoopConfig, train
     from duologue.train.parallel import shared_run
     from duologue.train.rewarding import AxesRewarder, probes_of, reward_remarks, rewarder_of
@@ -113,6 +113,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
     bundle = load(config.model, device=device, dtype="fp32")  # 2e-7 is lost in bf16
+    settings = replace(settings, rollouts=rollouts_for(settings.rollouts, bundle))
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     # Kept rollouts have their rewards.
     rewarder = rewarder_of(settings, device) if config.replay is None else AxesRewarder(settings.rewards)
@@ -133,8 +134,9 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
         counts = ", ".join(f"{len(found)} {axis}" for axis, found in segments.items())
         print(f"{run.path}: segments {counts}; {settings.steps} steps of {settings.rollouts.groups} x "
               f"{settings.rollouts.group} rollouts")  # fmt: skip
-        for line in reward_remarks(settings) if config.replay is None else ():
-            print(line)
+        for line in [prompts_line(settings.rollouts, bundle), *reward_remarks(settings)]:
+            if config.replay is None:
+                print(line)
         wordless = sum(not recorded.worded for found in segments.values() for recorded in found)
         if wordless and settings.rollouts.context:
             why = "the agent's words in it are unknown" if bundle.text else "the model has no tokenizer for its words"
@@ -194,12 +196,12 @@ def run_record(settings: AlignSettings, bundle: Bundle) -> RunRecord:
 
     rolled, rewards = settings.rollouts, settings.rewards
     sampling = to_dict(sampling_of(rolled, bundle.config.sampling))
-    judge, heard = "none", rewards.recogniser
+    judge, heard = "none", None if rewards.recogniser is None else f"recogniser {rewards.recogniser}"
     if isinstance(rewards.judge, JudgeConfig):
         judge = f"{rewards.judge.endpoint.model} at {rewards.judge.endpoint.url}"
     return RunRecord(
-        model=bundle.config.name, settings=to_dict(settings), text_prompt=rolled.text_prompt,
-        voice=rolled.voice_prompt, lead_s=rolled.lead_s,
+        model=bundle.config.name, settings=to_dict(settings), text_prompt=rolled.text_prompt or "",
+        voice=rolled.voice_prompt, lead_s=rolled.lead_s or 0.0,
         sampling={name: value for name, value in sampling.items() if not name.endswith("_seed")},
         agent_words=heard or ("none" if bundle.text is None else "own text"), user_words=heard or "corpus",
         judge="proxy" if rewards.proxy else judge,

@@ -22,7 +22,7 @@ from duologue.axes.finding import AGENT
 from duologue.base.errors import UserError
 from duologue.corpus.probes import AXIS as PROBE
 from duologue.dialogue.segments import Segment
-from duologue.engine.prompts import prompt_room
+from duologue.engine.prompts import lead_of, prompt_room, takes_prompts, text_prompt_of
 from duologue.engine.sampling import SEEDS, Sampling
 from duologue.model.lm import DuplexLM
 from duologue.model.lora import add_lora
@@ -89,6 +89,7 @@ class AlignLearner:
         if replay is None and settings.rewards.safety is not None and not segments.get(PROBE):
             raise UserError("names no probes", place="rewards.safety.probes", mend="give a folder of recordings")
         check_words(settings.rewards, segments, bundle)
+        settings = replace(settings, rollouts=rollouts_for(settings.rollouts, bundle))
         self.bundle, self.segments, self.settings = bundle, shaped(segments, settings.rollouts), settings
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
@@ -107,11 +108,16 @@ class AlignLearner:
         self._watch = Watch(settings.guard)
         rolled = settings.rollouts
         played = [recorded.segment for found in self.segments.values() for recorded in found]
-        longest = prompt_room(rolled.text_prompt, voice) + longest_frames(
+        longest = prompt_room(rolled.text_prompt or "", voice) + longest_frames(
             played, rolled, bundle.need_codec().frame_rate
         )
         self.roller = Roller(  # after adapters are in place
-            bundle, rolled.slots, text_prompt=rolled.text_prompt, voice=voice, lead_s=rolled.lead_s, frames=longest
+            bundle,
+            rolled.slots,
+            text_prompt=rolled.text_prompt or "",
+            voice=voice,
+            lead_s=rolled.lead_s or 0.0,
+            frames=longest,
         )
         drawn = None if replay is not None else sampling_of(rolled, bundle.config.sampling)
         self._updater = Updater(self.model, settings, self.roller.demonstration, drawn, world)
@@ -309,8 +315,23 @@ def cropped(segment: Segment, longest_s: float | None, after_s: float | None = N
 def longest_frames(segments: Sequence[Segment], how: RolloutSettings, rate: float, most_s: float | None = None) -> int:
     """At least as many frames as any rollout of these has behind its prompt, with at most so much context."""
     most = most_s if most_s is not None else math.inf if how.window is not None else how.context_s[1]
-    seconds = [s.end - s.start + max(min(s.start, most), how.lead_s) for s in segments]
+    seconds = [s.end - s.start + max(min(s.start, most), how.lead_s or 0.0) for s in segments]
     return math.ceil(max(seconds, default=0.0) * rate) + 4
+
+
+def rollouts_for(how: RolloutSettings, bundle: Bundle) -> RolloutSettings:
+    """The same with the text prompt and the lead that a model of this kind has, where nothing is asked for."""
+    return replace(how, text_prompt=text_prompt_of(how.text_prompt, bundle), lead_s=lead_of(how.lead_s, bundle))
+
+
+def prompts_line(how: RolloutSettings, bundle: Bundle) -> str:
+    """What comes before rollouts, in words."""
+    how = rollouts_for(how, bundle)
+    text = f"text prompt {how.text_prompt!r}" if how.text_prompt else "no text prompt"
+    voice = f"voice prompt {how.voice_prompt}" if how.voice_prompt else "no voice prompt"
+    if takes_prompts(bundle) and not how.voice_prompt:
+        voice += " (the paper: 3 s of a woman's voice; rollouts.voice_prompt=FILE)"
+    return f"before rollouts: {text}; {voice}; {how.lead_s or 0.0:g} s of silence where no recording is given"
 
 
 def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:

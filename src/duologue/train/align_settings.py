@@ -53,12 +53,15 @@ class RolloutSettings:
     """Chance that the recording before a segment is given."""
     context_s: tuple[float, float] = (0.0, 30.0)
     """Longest context, in seconds, at the run's first and last step: what is given is uniform below it."""
-    lead_s: float = 0.0
-    """Seconds of silence before a segment without context, in which a model says what it says first (Moshi: 3)."""
-    text_prompt: str = ""
-    """What the agent is told before."""
+    lead_s: float | None = None
+    """Seconds of silence before a segment without context, in which a model says what it says first; null: by the kind
+    of model, 3 for Moshi, else 0."""
+    text_prompt: str | None = None
+    """What the agent is told before; null: by the kind of model, PersonaPlex's system prompt for PersonaPlex, else
+    nothing."""
     voice_prompt: str | None = None
-    """Whose voice it takes: a recording, or the name of a voice of the model."""
+    """Whose voice it takes: a recording (the paper: 3 s of a woman's voice before PersonaPlex), or the name of a voice
+    of the model; null: its own."""
     text_temperature: float | None = 0.7
     """Of the text; the model's own if null, as all that follow."""
     text_top_p: float | None = None
@@ -81,7 +84,7 @@ class RolloutSettings:
             raise UserError(problem, place="rollouts.slots", mend="use as many slots as rollouts of a group, or more")
         if not 0 <= self.context <= 1:
             raise UserError(f"{self.context} is no chance", place="rollouts.context", mend="use 0 to 1")
-        if min(self.context_s) < 0 or self.lead_s < 0:
+        if min(self.context_s) < 0 or (self.lead_s or 0.0) < 0:
             raise UserError("a length is below 0", place="rollouts.context_s or lead_s", mend="use seconds from 0 on")
         for name in ("longest_s", "after_s"):
             if (value := getattr(self, name)) is not None and not value > 0:
@@ -334,9 +337,8 @@ class AlignSettings:
 
 
 def kyutai() -> AlignSettings:
-    """arXiv 2606.11167, section 5, for PersonaPlex: full fine-tuning. For Moshi: rollouts.lead_s=3."""
-    rollouts = RolloutSettings(text_prompt="You enjoy having a good conversation.")
-    return AlignSettings(rollouts=rollouts, rewards=RewardSettings(rules="literal", needs_judge=True))
+    """arXiv 2606.11167, section 5: full fine-tuning. Prompts and lead are those of the model's kind."""
+    return AlignSettings(rewards=RewardSettings(rules="literal", needs_judge=True))
 
 
 def kyutai_lora() -> AlignSettings:
@@ -354,9 +356,7 @@ def aspirin() -> AlignSettings:
         updates=1, projection="sum_of_logits", kl=KLConfig(beta=0.001), lora=LoRAConfig(rank=256),
         optimizer=OptimizerConfig(kind="adamw", rate=1e-5, warmup=0, flat=1.0, decay=0.0, clip=1.0),
     )  # fmt: skip
-    return AlignSettings(
-        rollouts=RolloutSettings(group=2, lead_s=3.0), update=update, guard=GuardSettings(entropy=None)
-    )
+    return AlignSettings(rollouts=RolloutSettings(group=2), update=update, guard=GuardSettings(entropy=None))
 
 
 def wavalign() -> AlignSettings:
@@ -398,8 +398,7 @@ def dpo() -> AlignSettings:
     update = UpdateSettings(
         updates=1, preference=PreferenceSettings(), optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")
     )
-    base = kyutai()
-    return replace(base, update=update)
+    return AlignSettings(rewards=RewardSettings(needs_judge=True), update=update)
 
 
 def nano_demo() -> AlignSettings:

@@ -39,7 +39,7 @@ class Watch:
         if wrong and self._beyond >= self._guard.patience:
             mend = "lower the rate or raise kl.beta; best/ holds the best model so far"
             if wrong.startswith(UNSCORED):
-                mend = "see the replies in rollouts/step-*/judge.jsonl, mend the judge, and --resume"
+                mend = "see its replies in rollouts/step-*/judge.jsonl, mend its server, and go on with --resume"
             raise UserError(f"{wrong}, {self._beyond} steps in a row", place=place, mend=mend)
 
     def improved(self) -> bool:
