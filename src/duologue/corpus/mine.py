@@ -54,6 +54,9 @@ class MineConfig:
     words alone; vad: what a detector finds."""
     vad: Literal["silero", "energy"] = "silero"
     """The speech detector: silero: a neural network; energy: level above the noise floor."""
+    recogniser: str | None = None
+    """Recognise the words of segments where the corpus has none, on both sides: parakeet, or a Whisper size, folder or
+    hub name (extra parakeet or asr). Without it such segments stay without words."""
     shard: str = "1/1"
     """Work on a part of the corpus, such as 2/8; the last shard to end makes the index."""
     workers: int = 1
@@ -72,10 +75,14 @@ class MineConfig:
 
 def main(config: MineConfig) -> int:
     """Cut a two-channel corpus into segments for each interactivity axis, by the criteria of arXiv 2606.11167."""
+    from duologue.audio.asr import load_recogniser
     from duologue.base.files import write_json
     from duologue.corpus.mining import Crew, Shard, mine
     from duologue.corpus.store import SegmentStore
+    from duologue.corpus.transcripts import NamedRecogniser
 
+    name = config.recogniser
+    recogniser = None if name is None else NamedRecogniser(name, load_recogniser(name))
     wanted, shard = selection(config), Shard.parse(config.shard)
     crew = Crew(workers=config.workers, ray=config.ray)
     mined = mine(
@@ -85,6 +92,7 @@ def main(config: MineConfig) -> int:
         shard=shard,
         crew=crew,
         clips=config.clips,
+        recogniser=recogniser,
     )
     show(mined, list(wanted.axes), config.report)
     if config.json is not None:

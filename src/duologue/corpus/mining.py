@@ -2,7 +2,7 @@
 
     settings.json         what was asked; a folder holds one run of mining
     parts/I-of-N.jsonl    the journal of a shard: a line per block of conversations, with the candidates it added
-    clips/, index.parquet, mined.json
+    clips/, words/, index.parquet, mined.json
 
 A shard searches its conversations and keeps the best candidates of each axis. The run that finds every shard done
 merges them, cuts the clips of the segments that are left, and writes the index.
@@ -32,6 +32,7 @@ from duologue.corpus.journal import Journal
 from duologue.corpus.reservoir import Reservoir, key_of
 from duologue.corpus.store import INDEX, Row, write_index
 from duologue.corpus.tally import Tally
+from duologue.corpus.transcripts import NamedRecogniser, transcribed
 
 BLOCK = 16
 """Conversations of a block: as many channels as speech detection takes at once."""
@@ -94,6 +95,7 @@ def mine(
     crew: Crew | None = None,
     clips: bool = True,
     read: SoundReader | None = None,
+    recogniser: NamedRecogniser | None = None,
 ) -> Mined:
     """Mine conversations into the folder `out`, or go on where an earlier run stopped.
 
@@ -105,6 +107,7 @@ def mine(
         crew: who works; one process if None.
         clips: cut the sound of the segments; otherwise they refer to the corpus's.
         read: how sound is read; `corpus.sound.read_sound` if None.
+        recogniser: who hears the words of segments that the corpus does not have; nobody if None.
 
     Raises:
         UserError: the folder holds something else or is in use, or the corpus has changed since it was begun.
@@ -114,7 +117,7 @@ def mine(
         from duologue.corpus.sound import read_sound
 
         read = read_sound
-    _settle(out, config, shard, clips)
+    _settle(out, config, shard, clips, None if recogniser is None else recogniser.name)
     with _locked(out / "parts" / f"{shard.number}-of-{shard.count}.lock"):
         _search_all(conversations, _journal(out, shard.number, shard.count), config, shard, crew, read)
     parts = [_journal(out, i + 1, shard.count) for i in range(shard.count)]
@@ -127,7 +130,8 @@ def mine(
         return Mined(tally, None, tuple(i + 1 for i, ended in enumerate(done) if not ended))
     with FileLock(out / "parts" / "merge.lock"):  # of two that end at once, the second waits, and finds the clips cut
         kept, uncut = dict.fromkeys(config.axes, 0), list[str]()
-        write_index(out / INDEX, _merge(parts, out, config, crew, read if clips else None, kept, uncut))
+        rows = _merge(parts, out, config, crew, read if clips else None, kept, uncut)
+        write_index(out / INDEX, rows if recogniser is None else transcribed(rows, out, recogniser, read))
         write_json(out / "mined.json", {**tally.to_json(), "kept": kept, "uncut": uncut})
     return Mined(tally, kept, (), tuple(uncut))
 
@@ -206,17 +210,23 @@ def _journal(out: Path, number: int, count: int) -> Journal:
     return Journal(out / "parts" / f"{number}-of-{count}.jsonl")
 
 
-def _settle(out: Path, config: MiningConfig, shard: Shard, clips: bool) -> None:
+def _settle(out: Path, config: MiningConfig, shard: Shard, clips: bool, recogniser: str | None) -> None:
     """Make the folder this run's, or check that it is."""
     make_folder(out / "parts")
     asked = {"settings": settings_mark(config), "shards": shard.count, "clips": clips}
+    if recogniser is not None:
+        asked["recogniser"] = recogniser
     path = out / "settings.json"
     if not path.exists():
         if (out / INDEX).exists():
             raise UserError("holds segments already", place=out, mend="choose another folder")
         write_json(path, asked)
     elif (found := read_json(path)) != asked:
-        differing = ", ".join(k for k in asked if found.get(k) != asked[k]) if isinstance(found, dict) else "all"
+        differing = (
+            ", ".join(k for k in {**asked, **found} if found.get(k) != asked.get(k))
+            if isinstance(found, dict)
+            else "all"
+        )
         mend = "choose another folder, or ask the same"
         raise UserError(f"was mined with other options ({differing} differ)", place=out, mend=mend)
 
