@@ -62,7 +62,7 @@ class TestShippedSegments:
     def test_the_human_answers_nearly_every_turn(self, part: SegmentPart, whole: bool) -> None:
         rows = earned(part, whole)["human"]
         assert rows["turn_taking_answered"] > 0.95
-        assert rows["interruption_answered"] > 0.95
+        assert rows["interruption_answered"] > 0.9
         assert rows["pause"] == 0
         assert rows["backchannel"] > 0.99
 
