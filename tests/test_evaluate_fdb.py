@@ -60,7 +60,7 @@ def test_it_talks_with_every_sample_and_scores_what_it_said(root: Path, tmp_path
     assert (made / "pause.json").read_bytes() == (root / "pause_handling" / "1" / "pause.json").read_bytes()
     assert (out / "report.html").stat().st_size > 10_000
     record = read_yaml(out / "config.yaml")["record"]
-    assert record["lead_s"] == 0.5
+    assert (record["model"], record["lead_s"]) == ("nano", 0.5), "a name, not where this installation lies"
     assert record["text_prompt"] == ""
     assert record["agent_words"] == "own text"
     assert record["sampling"]["text_temperature"] > 0
@@ -97,7 +97,12 @@ def test_both_recordings_of_a_v15_sample_are_talked_with(root: Path, tmp_path: P
     made = out / "outputs" / "overlap" / "1"
     pair = [read_audio(made / f"{name}.wav").samples for name in ("output", "clean_output")]
     assert np.array_equal(*pair), "equal sounds and draws"
-    assert read_json(out / "result.json")[0]["task"] == "timing"
+    timing = read_json(out / "result.json")[0]
+    assert timing["task"] == "timing"
+    assert list(timing["reference_agents"]) == ["silence", "metronome", "vad_rule"], (
+        "nobody wrote down a person's words"
+    )
+    assert timing["reference_agents"]["silence"]["counts"]["not_exercised"] == 1
 
 
 @pytest.mark.parametrize(

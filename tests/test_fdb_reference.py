@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from duologue.base.files import read_json, write_json
+from duologue.base.run_record import RunRecord
+from duologue.bench.evaluate_fdb import EvaluateFdbConfig, scored
 from duologue.bench.fdb_reference import NO_WORDS, is_synthetic, reference_summaries, reference_table
 from duologue.bench.hearing import Heard, Recordings
+from duologue.bench.provenance import provenance_notes
 from duologue.bench.reference import SHOWN
 from duologue.bench.results import TaskScore
 from duologue.dialogue.intervals import as_intervals
@@ -72,6 +76,25 @@ def test_a_sample_without_a_second_person_has_no_human(tmp_path: Path) -> None:
     assert (found["human"]["n"], found["silence"]["n"]) == (1, 2)
     (root / "2" / "transcription.json").unlink()
     assert "human" not in reference_summaries(root, "pause_handling", heard)
+
+
+def test_official_rules_read_words_that_agents_lack() -> None:
+    root = DIALOGUES / "pause_handling"
+    config = EvaluateFdbConfig(data=root, mode="compat")
+    (official,) = scored(root, "pause_handling", config, user_by_words(root), RunRecord(model="nano"))
+    assert official.references == {}
+    assert NO_WORDS in official.score.notes
+    (corrected,) = scored(root, "pause_handling", replace(config, mode="corrected"), user_by_words(root),
+                          RunRecord(model="nano"))  # fmt: skip
+    assert corrected.references
+    assert NO_WORDS not in corrected.score.notes
+
+
+def test_a_record_of_several_prompts_says_each() -> None:
+    notes = provenance_notes(RunRecord(model="x", text_prompt={"pause_handling": "A.", "user_interruption": ""}))
+    assert notes[:2] == [
+        'The agent is told "A." in pause handling.', "Nothing is told to the agent before in user interruption.",
+    ]  # fmt: skip
 
 
 def test_the_table_says_why_agents_have_no_numbers() -> None:

@@ -167,8 +167,11 @@ class Scored:
         """The model beside reference agents."""
         from duologue.bench.fdb_reference import reference_table
 
-        title = f"{self.score.task.replace('_', ' ')} ({self.folder.name}): reference agents on the same samples"
-        return reference_table(title, model, self.score, self.references)
+        task, name = self.score.task.replace("_", " "), self.folder.name
+        where = "" if name == self.score.task else f" ({name})"
+        return reference_table(
+            f"{task}{where}: reference agents on the same samples", model, self.score, self.references
+        )
 
 
 def run_record(
@@ -182,7 +185,7 @@ def run_record(
     told = {d.name: prompt_of(manner, bundle, d.task) for d in found}
     samples = {d.name: len(d.samples) for d in found}
     return RunRecord(
-        model=bundle.config.name,
+        model=config.model,
         settings={"benchmark": version, "samples": samples, **model_identity(bundle)},
         text_prompt=told if len(set(told.values())) > 1 else next(iter(told.values())),
         voice=voice_identity(config.voice_prompt, manner.voice), lead_s=manner.lead_s, sampling=draws(manner.sampling),
