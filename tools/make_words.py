@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Count the runs of words that `duologue.axes.proxy` grades by, from people's chats.
+"""Count the runs of words of people's chats: the trigrams of `duologue.dialogue.ngrams`.
 
 A development tool, not part of the package. It needs chitchat-dataset (MIT).
 
-    python tools/make_words.py --out src/duologue/axes/words.npz
+    python tools/make_words.py -o src/duologue/dialogue/ngrams.npz
 
 Only chats that are not held out are counted. Rare runs are left out: of two words those seen once, of three those seen
-less than three times. The held-out chats say what people's turns score.
+less than three times. Printed is the mean log-probability of a word of the held-out chats.
 """
 
 from __future__ import annotations
@@ -19,68 +19,59 @@ from pathlib import Path
 
 import numpy as np
 
-from duologue.axes.proxy import WordModel, key
 from duologue.corpus.script import CHATS, Part, load_scripts
+from duologue.dialogue.exchange import fluent
 from duologue.dialogue.lexicon import plain_words
+from duologue.dialogue.ngrams import UNKNOWN, NGrams
 
 WORDS = 8000
 LEAST_PAIRS, LEAST_TRIPLES = 2, 3
-TURN = (5, 30)
-"""Words of a turn that the range is taken from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     model = counted(list(turns("training")))
-    human = np.median([model.score(words) for words in turns("held-out") if TURN[0] <= len(words) <= TURN[1]])
-    rng = np.random.default_rng(0)
-    names = list(model.words)
-    share = model.single / model.single.sum()
-    salad = np.mean([model.score([names[i] for i in rng.choice(len(names), 12, p=share)]) for _ in range(2000)])
+    steps = {name: np.diff(getattr(model, name), prepend=0).astype(np.uint32) for name in ("pairs", "triples")}
+    often = {name: getattr(model, name) for name in ("pair_counts", "triple_counts")}
+    counts = {name: np.minimum(x, 65535).astype(np.uint16) for name, x in often.items()}
     np.savez_compressed(
-        options.out, words=np.frombuffer("\n".join(names).encode(), np.uint8), single=model.single.astype(np.uint32),
-        pairs=model.pairs, pair_counts=model.pair_counts, triples=model.triples, triple_counts=model.triple_counts,
-        total=model.total, salad=salad, human=human,
+        options.out, words=np.frombuffer("\n".join(model.words).encode(), np.uint8), total=model.total,
+        single=model.single.astype(np.uint32), **steps, **counts,
     )  # fmt: skip
-    told = f"{len(names)} words, {len(model.pairs)} pairs, {len(model.triples)} triples"
-    print(
-        f"{options.out}: {told}; people {human:.2f}, at random {salad:.2f}; {options.out.stat().st_size / 1e6:.2f} MB"
-    )
+    held_out = [np.log(model.probabilities(model.ids(words))) for words in turns("held-out") if words]
+    mean = np.concatenate(held_out).mean()
+    size = options.out.stat().st_size / 1e6
+    runs = f"{len(model.words)} words, {len(model.pairs)} pairs, {len(model.triples)} triples"
+    print(f"{options.out}: {runs}; {mean:.3f} nats a word of held-out chats; {size:.2f} MB")
     return 0
 
 
 def turns(part: Part) -> Iterator[list[str]]:
-    """The plain words of each turn."""
+    """The plain words of each turn, without disfluencies."""
     for script in load_scripts(CHATS, 0, part):
         for turn in script.turns:
-            yield plain_words(turn.text)
+            yield fluent(plain_words(turn.text))
 
 
-def counted(texts: Sequence[Sequence[str]]) -> WordModel:
+def counted(texts: Sequence[Sequence[str]]) -> NGrams:
     """Counts of texts."""
     ones = Counter(word for words in texts for word in words)
     ids = {word: i for i, (word, _) in enumerate(ones.most_common(WORDS))}
     twos: Counter[tuple[int, ...]] = Counter()
     threes: Counter[tuple[int, ...]] = Counter()
     for words in texts:
-        row = [ids.get(word, -1) for word in words]
+        row = [ids.get(word, UNKNOWN) for word in words]
         for runs, n in ((twos, 2), (threes, 3)):
-            runs.update(run for i in range(len(row) - n + 1) if -1 not in (run := tuple(row[i : i + n])))
-    pairs, triples = packed(twos, LEAST_PAIRS), packed(threes, LEAST_TRIPLES)
-    single = np.array([ones[word] for word in ids], np.int64)
-    return WordModel(ids, single, *pairs, *triples, total=sum(ones.values()), salad=0.0, human=1.0)
-
-
-def packed(runs: Counter[tuple[int, ...]], least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted keys, and their counts."""
-    kept = {}
-    for run, n in runs.items():
-        if n >= least:
-            kept[key(*run)] = kept.get(key(*run), 0) + n
-    keys = np.array(sorted(kept), np.uint32)
-    return keys, np.array([min(kept[int(k)], 65535) for k in keys], np.uint16)
+            runs.update(run for i in range(len(row) - n + 1) if UNKNOWN not in (run := tuple(row[i : i + n])))
+    pairs = sorted((a * len(ids) + b, n) for (a, b), n in twos.items() if n >= LEAST_PAIRS)
+    places = {key: place for place, (key, _) in enumerate(pairs)}
+    triples = sorted(
+        (places[a * len(ids) + b] * len(ids) + c, n) for (a, b, c), n in threes.items() if n >= LEAST_TRIPLES
+    )
+    tables = [np.array(column, np.int64) for table in (pairs, triples) for column in zip(*table, strict=True)]
+    return NGrams(ids, np.array([ones[word] for word in ids], np.int64), *tables, total=sum(ones.values()))
 
 
 if __name__ == "__main__":
