@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from duologue.base.files import read_json, write_json
 from duologue.engine.bundle import NANO, Bundle, find, load, read_sampling
 from duologue.engine.export import export
 from duologue.engine.lineage import INTERACTIVITY, MOSHI, PERSONAPLEX, lineage
+from duologue.engine.modes import Mode
 from duologue.engine.voices import Voices
 from duologue.model.hub import resolve
-from duologue.model.lora import LoRAConfig, LoRALinear, add_lora, fuse_lora, save_lora
+from duologue.model.lora import LoRAConfig, LoRALinear, add_lora, fuse_lora
+from duologue.model.lora_files import save_lora
 
 TINY = "random:tiny"
 
@@ -176,7 +179,8 @@ class TestAdapters:
             for module in bundle.lm.modules():
                 if isinstance(module, LoRALinear):
                     module.lora_B.weight.normal_(0, 0.1, generator=generator)
-        save_lora(bundle.lm, folder / "lora.safetensors")
+        save_lora(bundle.lm, folder / "lora")
+        shutil.copyfile(folder / "lora" / "lora.safetensors", folder / "lora.safetensors")
         fuse_lora(bundle.lm)
         return folder, bundle
 
@@ -198,10 +202,30 @@ class TestAdapters:
         with pytest.raises(UserError, match=r"lora\.safetensors: no such file; config\.json says lora"):
             load(folder, device="cpu")
 
+    def test_adapters_go_over_any_model_also_random_weights(self, adapted: tuple[Path, Bundle]) -> None:
+        folder, wanted = adapted
+        assert same(load(folder, device="cpu", lora=folder / "lora"), wanted)
+        assert same(load(TINY, device="cpu", lora=folder / "lora" / "lora.safetensors"), wanted)
+
+    def test_what_lies_beside_them_says_whose_they_are_and_what_they_were_taught(
+        self, adapted: tuple[Path, Bundle]
+    ) -> None:
+        folder, _ = adapted
+        last = load(folder, device="cpu", lora=folder / "lora").config.lineage[-1]
+        assert (last.what, last.weights, last.licence) == ("Adapters (LoRA)", "lora", "unknown")
+        layer = {"what": "Training", "weights": "talk", "licence": "CC BY 4.0"}
+        taught = {"lineage": [layer], "modes": {"transcribe": {"prompt": "write", "text_delay": 0.4}}}
+        write_json(folder / "lora" / "duologue.json", taught)
+        config = load(folder, device="cpu", lora=folder / "lora").config
+        assert config.name == f"{folder} with {folder / 'lora'}"
+        assert [layer] == [asdict(x) for x in config.lineage]
+        assert config.modes.transcribe == Mode(prompt="write", text_delay=0.4)
+        assert config.modes.speak == load(folder, device="cpu").config.modes.speak
+
     def test_adapters_of_another_model(self, folder: Path, tmp_path: Path) -> None:
         other = load(TINY, device="cpu").lm
         add_lora(other, LoRAConfig(rank=2, targets=r"transformer\.layers\.1.*"))
-        save_lora(other, tmp_path / "lora.safetensors")
+        save_lora(other, tmp_path)
         load(folder, device="cpu", lora=tmp_path / "lora.safetensors")
         small = random_of(layers=1)
         export(small, tmp_path / "small")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from duologue.base.errors import UserError
 from duologue.model.config import LMConfig, kyutai_config
 from duologue.model.lm import DuplexLM
-from duologue.model.lora import LoRAConfig, add_lora, fuse_lora, load_lora, save_lora, without_lora
+from duologue.model.lora import LoRAConfig, LoRALinear, add_lora, fuse_lora, without_lora
 
 CONFIG = LMConfig(
     n_q=4, dep_q=2, card=30, text_card=40, delays=(0, 0, 1, 0, 1), dim=32, num_layers=2, num_heads=4, context=12,
@@ -39,15 +38,13 @@ def adapted(config: LMConfig = CONFIG, lora: LoRAConfig = LORA) -> DuplexLM:
     return model.eval()
 
 
-def test_adapters_equal_moshi_s(moshi_lm: ModuleType, codes: torch.Tensor, tmp_path: Path) -> None:
+def test_adapters_equal_moshi_s(moshi_lm: ModuleType, codes: torch.Tensor) -> None:
     from moshi.modules.lora import replace_all_linear_with_lora
 
     ours = adapted()
     theirs = moshi_lm.LMModel(**kyutai_config(CONFIG)).eval()
     replace_all_linear_with_lora(theirs, LORA.rank, LORA.scaling)
-    plain = {k.replace(".frozen_W", ""): v for k, v in ours.state_dict().items() if ".lora_" not in k}
-    save_lora(ours, tmp_path / "lora.safetensors")
-    theirs.load_state_dict(plain | load_file(tmp_path / "lora.safetensors"))
+    theirs.load_state_dict({k.replace(".frozen_W", ""): v for k, v in ours.state_dict().items()})
     with torch.no_grad():
         expected, got = theirs(codes), ours(codes)
     torch.testing.assert_close(got.text_logits, expected.text_logits[:, 0], atol=1e-4, rtol=0)
@@ -93,35 +90,34 @@ def test_moshi_7b_has_337_linear_layers() -> None:
     assert sum(p.numel() for n, p in model.named_parameters() if ".lora_" in n) == pytest.approx(387.9e6, rel=1e-3)
 
 
-def test_saved_adapters_come_back_also_from_flat_names(tmp_path: Path, codes: torch.Tensor) -> None:
-    ours, again = adapted(), adapted()
-    save_lora(ours, tmp_path / "a.safetensors")
-    state = load_file(tmp_path / "a.safetensors")
-    flat: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        joined = name.replace("in_projs.0", "in_proj").replace("in_projs.1", "in_proj")
-        joined = joined.replace("out_projs.0", "out_proj").replace("out_projs.1", "out_proj")
-        flat[joined] = torch.cat((flat[joined], tensor)) if joined in flat else tensor
-    save_file(flat, tmp_path / "flat.safetensors")
-    for file in ("a.safetensors", "flat.safetensors"):
-        with torch.no_grad():
-            for name, parameter in again.named_parameters():
-                if ".lora_" in name:
-                    parameter.zero_()
-            load_lora(again, tmp_path / file)
-            assert torch.equal(again(codes).audio_logits, ours(codes).audio_logits)
+def test_merging_rounds_once(codes: torch.Tensor) -> None:
+    model = adapted().to(torch.bfloat16)
+    layer = model.get_submodule("text_linear")
+    assert isinstance(layer, LoRALinear)
+    a, b, w = (x.weight.double() for x in (layer.lora_A, layer.lora_B, layer.frozen_W))
+    assert torch.equal(layer.merged().weight, (w + LORA.scaling * b @ a).bfloat16())
+
+
+def test_what_was_merged_learns_as_a_whole() -> None:
+    model = adapted()
+    fuse_lora(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_adapters_are_added_once() -> None:
+    model = adapted(lora=replace(LORA, targets="text_linear"))
+    assert "text_linear" not in (added := add_lora(model, LORA))
+    assert not [name for name in added if "lora" in name or "frozen" in name]
 
 
 class TestBadInput:
-    def test_adapters_of_another_model(self, tmp_path: Path) -> None:
-        save_lora(adapted(), tmp_path / "a.safetensors")
-        with pytest.raises(UserError, match=r"\[4, 32\], not \[8, 32\]|\[4, 16\], not \[8, 16\]"):
-            load_lora(adapted(lora=replace(LORA, rank=8)), tmp_path / "a.safetensors")
-        with pytest.raises(UserError, match="holds"):
-            load_lora(adapted(lora=replace(LORA, targets="text_linear")), tmp_path / "a.safetensors")
-
     def test_targets_that_match_nothing(self) -> None:
         with pytest.raises(UserError, match="matches no layer"):
             add_lora(DuplexLM(CONFIG), replace(LORA, targets="nothing"))
         with pytest.raises(UserError, match="regular expression"):
             replace(LORA, targets="(")
+
+    @pytest.mark.parametrize("wrong", [{"rank": 0}, {"scaling": 0.0}, {"scaling": float("nan")}])
+    def test_numbers_that_make_no_sense(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(UserError, match=r"lora\.(rank|scaling)"):
+            LoRAConfig(**wrong)

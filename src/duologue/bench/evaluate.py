@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import tyro
 
 from duologue.base.errors import UserError
+from duologue.engine.asked import ModelOptions
 
 if TYPE_CHECKING:
     from duologue.audio.words import Recogniser
@@ -22,15 +23,13 @@ GROUPS: tuple[Group, ...] = ("timing", "codec", "speech", "text", "prompts", "sp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateNanoConfig:
+class EvaluateNanoConfig(ModelOptions):
     """Measure a model against the targets of nano: timing, codec, speech, text, speed and size.
 
     The run folder holds config.yaml, metrics.jsonl (a line a row), result.json, samples/ and report.html. What needs a
     package or data that are not there is printed as "not measured", with the reason.
     """
 
-    model: str = "nano"
-    """nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")] = None
     """The run folder; by default the next free runs/evaluate-nano-N."""
     rows: tuple[Group, ...] = GROUPS
@@ -86,10 +85,6 @@ class EvaluateNanoConfig:
     """Seconds of sound that each row on speed is timed by."""
     batch: int = 64
     """Conversations of the row on batched generation."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = "auto"
-    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
     report: bool = True
     """Write report.html."""
     json: Path | None = None
@@ -111,10 +106,9 @@ def main(config: EvaluateNanoConfig) -> int:
     from duologue.bench.nano_speech import talk_facts
     from duologue.bench.provenance import provenance, provenance_notes, provenance_table
     from duologue.bench.rows import Row, table
-    from duologue.engine.bundle import load
 
     recogniser = _recogniser(config)
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    bundle = config.load()
     record = run_record(config, bundle)
     free = ("out", "json", "report")
     with RunFolder.create(config.out, "evaluate nano", config, free=free, record=record) as run:
@@ -129,7 +123,7 @@ def main(config: EvaluateNanoConfig) -> int:
         users = recorded(job)
         references = dev_references() if "timing" in config.rows else None
         result = {
-            "model": config.model,
+            "model": config.title,
             "rows": rows,
             "scripted": [{"name": s.title, **talk_facts(s.talk)} for s in scripted],
             "users": [{"name": s.title, **talk_facts(s.talk)} for s in users],
@@ -146,7 +140,7 @@ def main(config: EvaluateNanoConfig) -> int:
             command = shlex.join(["duologue", *sys.argv[1:]])
             more = [] if references is None else [references.table()]
             made = page(
-                config.model, rows, scripted, users, command,
+                config.title, rows, scripted, users, command,
                 notes=provenance_notes(record), more=[*more, provenance_table(record)],
             )  # fmt: skip
             write_report(run.report_path, made)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import tyro
 
 from duologue.base.errors import UserError
+from duologue.engine.asked import ModelOptions
 
 if TYPE_CHECKING:
     from duologue.base.report import Table
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateFdbConfig:
+class EvaluateFdbConfig(ModelOptions):
     """Let a model talk with every sample of Full-Duplex-Bench, and score what it said.
 
     The run folder holds outputs/DATASET/ID (the benchmark's layout, which duologue score reads too), result.json and
@@ -34,8 +35,6 @@ class EvaluateFdbConfig:
 
     data: Annotated[Path, tyro.conf.arg(metavar="ROOT")]
     """A folder of samples (1/input.wav ...), or one that holds such folders, one for each task."""
-    model: str = "nano"
-    """nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")] = None
     """The run folder; by default the next free runs/evaluate-fdb-v1-N."""
     text_prompt: str | None = None
@@ -63,10 +62,6 @@ class EvaluateFdbConfig:
     """Of the agent's draws; each sample has its own."""
     greedy: bool = False
     """Take the likeliest token always."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = "auto"
-    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
     resume: bool = False
     """Go on with the run in RUN."""
     json: Path | None = None
@@ -101,7 +96,7 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
     from duologue.engine.prompts import lead_of
 
     found = [replace(d, samples=d.samples[: config.limit]) for d in datasets(config.data, version)]
-    ref = Ref(config.model, config.device, config.dtype)
+    ref = Ref(config.model, config.device, config.dtype, config.lora)
     bundle = loaded(ref)
     if bundle.text is None and config.recogniser is None:
         mend = "name a recogniser: --recogniser base.en"
@@ -132,9 +127,9 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
             if path is not None:
                 write_json(path, results)
         command = shlex.join(["duologue", *sys.argv[1:]])
-        tables = [each.table(config.model) for each in done if each.score.task in MEASURED]
+        tables = [each.table(config.title) for each in done if each.score.task in MEASURED]
         page = score_page(
-            [(each.folder, each.score) for each in done], heard, title=f"{config.model} on {version}", command=command,
+            [(each.folder, each.score) for each in done], heard, title=f"{config.title} on {version}", command=command,
             more=[*tables, provenance_table(record)],
         )  # fmt: skip
         write_report(run.report_path, page)
@@ -142,7 +137,7 @@ def evaluate(version: Version, config: EvaluateFdbConfig) -> int:
             print(f"\n{each.folder.name}")
             show(each.score)
             if each.score.task in MEASURED:
-                print_table(each.table(config.model))
+                print_table(each.table(config.title))
         print(run.report_path)
     return 0
 

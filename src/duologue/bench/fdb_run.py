@@ -74,6 +74,7 @@ class Ref:
     model: str
     device: str
     dtype: str
+    lora: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def loaded(ref: Ref) -> Bundle:
     """The model, once in a process."""
     from duologue.engine.bundle import load
 
-    return load(ref.model, device=ref.device, dtype=ref.dtype)
+    return load(ref.model, device=ref.device, dtype=ref.dtype, lora=ref.lora)
 
 
 def recordings(sample: Path) -> list[str]:

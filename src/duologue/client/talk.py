@@ -18,7 +18,7 @@ from duologue.engine.talk import main as talk_here
 if TYPE_CHECKING:
     from duologue.client.talking import Talked
 
-HERE_ONLY = ("model", "guidance", "device", "dtype")
+HERE_ONLY = ("model", "lora", "guidance", "device", "dtype")
 """Options that the server decides."""
 
 

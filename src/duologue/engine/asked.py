@@ -1,8 +1,8 @@
-"""What `talk` and `speak` share: settings and voices that were asked for, and how a result says what made it."""
+"""What verbs that run a model share: which model, settings and voices, and how a result says what made it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,38 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.engine.prompts import Voice
     from duologue.engine.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which model a verb runs, and where."""
+
+    model: str = "nano"
+    """nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
+    lora: str | None = None
+    """Adapters to merge into it as it is loaded: a lora.safetensors, or the folder or hub repository that holds one,
+    with its config.json."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
+
+    @property
+    def title(self) -> str:
+        """The model, and its adapters if it has any, for people."""
+        return self.model if self.lora is None else f"{self.model} with {self.lora}"
+
+    @property
+    def short(self) -> str:
+        """As `title`, without places on this machine: what others are told."""
+        names = (Path(x).name if Path(x).exists() else x for x in (self.model, self.lora) if x is not None)
+        return " with ".join(names)
+
+    def load(self) -> Bundle:
+        """The model, its adapters merged. Errors: UserError, as `bundle.load`."""
+        from duologue.engine.bundle import load
+
+        return load(self.model, device=self.device, dtype=self.dtype, lora=self.lora)
 
 
 def settings(own: Sampling, seed: int, padding_bonus: float, *, greedy: bool, **options: float | None) -> Sampling:

@@ -17,15 +17,17 @@ from duologue.base.typed import nearest
 from duologue.codec import load_codec
 from duologue.codec.checkpoint import read_shape
 from duologue.codec.interface import Codec
-from duologue.engine.lineage import Layer, lineage, no_lineage
+from duologue.engine.lineage import Layer, learned, lineage, no_lineage
 from duologue.engine.modes import Modes, read_modes
 from duologue.engine.sampling import Sampling
 from duologue.engine.voices import Voices
 from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS
+from duologue.model.config import LMConfig
 from duologue.model.hub import Source, resolve
 from duologue.model.initial import random_codec, random_lm
 from duologue.model.lm import DuplexLM
-from duologue.model.load import Checkpoint, find_checkpoint, load_checkpoint
+from duologue.model.load import Checkpoint, add_adapters, find_checkpoint, load_checkpoint
+from duologue.model.lora_files import AdapterFile, find_lora, read_lora
 from duologue.model.presets import PRESETS, Preset, codebooks
 from duologue.model.text import TextTokenizer, load_text
 
@@ -111,29 +113,34 @@ def load(
         dtype: of the language model: "auto" (float32 on CPU, bfloat16 on CUDA), "fp32", "bf16", "fp16". The codec
             stays in float32.
         codec: False leaves the codec out; otherwise the model must have one.
-        lora: a file of adapters; if None, those that config.json names, if any.
-        fuse: merge adapters into the weights, or keep them apart.
+        lora: adapters over those that config.json names, if any: a file, a folder with lora.safetensors, or owner/name
+            on the hub; their rank is the file's, their scaling what the config.json beside them says.
+        fuse: merge adapters into the weights, so that the model is as fast as without, or keep the last ones apart.
 
     Raises:
         UserError: a name that stands for nothing, files that are missing or broken or do not fit together, a repository
             that is gated, or no network.
     """
     checkpoint = find(name)
+    adapters = None if lora is None else find_lora(lora)
     if checkpoint is None:
-        if lora is not None:
-            raise UserError("random weights have no adapters", place=name, mend="leave lora out")
-        return _random(str(name), device=device, dtype=dtype, codec=codec)
+        bundle = _random(str(name), device=device, dtype=dtype, codec=codec)
+        if adapters is None:
+            return bundle
+        add_adapters(bundle.lm, [read_lora(adapters, bundle.lm.config)], fuse=fuse)
+        return replace(bundle, config=_adapted(bundle.config, adapters, bundle.lm.config))
     parts = _Parts(checkpoint)
     # Small files come first: what is missing is said before 15 GB are loaded.
     tokenizer = parts.text()
     silent = frozenset({checkpoint.config.existing_text_padding_id, checkpoint.config.existing_text_end_padding_id})
     words = None if tokenizer is None else load_text(tokenizer, silent=silent)
     sound = parts.codec(device) if codec else None
+    config = _config(checkpoint, tokenizer)
     return Bundle(
-        lm=load_checkpoint(checkpoint, device=device, dtype=dtype, lora=lora, fuse=fuse),
+        lm=load_checkpoint(checkpoint, device=device, dtype=dtype, lora=adapters, fuse=fuse),
         codec=sound,
         text=words,
-        config=_config(checkpoint, tokenizer),
+        config=config if adapters is None else _adapted(config, adapters, checkpoint.config),
         voices=Voices(checkpoint.source),
     )
 
@@ -195,6 +202,21 @@ def _config(checkpoint: Checkpoint, text: Path | None) -> BundleConfig:
         kyutai_codec=KYUTAI_CODEC.fullmatch(values.get("mimi_name") or CODEC) is not None,
         modes=_found(read_modes(values["duologue"].get("modes"), checkpoint.config, f"{source.name}, {OURS}"), source),
     )
+
+
+def _adapted(config: BundleConfig, adapters: AdapterFile, shape: LMConfig) -> BundleConfig:
+    """What is known of a model with adapters: their own duologue.json says whose they are and what they were taught."""
+    given, place = adapters.values, f"{adapters.path.parent / OURS}"
+    if given.get("lineage"):
+        layers = tuple(Layer(**layer) for layer in given["lineage"])
+    else:
+        layers = learned(config.lineage, "Adapters (LoRA)", adapters.source.repo or adapters.source.short, "unknown")
+    modes = config.modes
+    if given.get("modes"):
+        taught = _found(read_modes(given["modes"], shape, place), adapters.source)
+        transcribe = taught.transcribe if "transcribe" in given["modes"] else modes.transcribe
+        modes = Modes(transcribe=transcribe, speak=taught.speak if "speak" in given["modes"] else modes.speak)
+    return replace(config, name=f"{config.name} with {adapters.source.name}", lineage=layers, modes=modes)
 
 
 def _found(modes: Modes, source: Source) -> Modes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from duologue.base.errors import UserError
+from duologue.engine.asked import ModelOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ SOUND = (".wav", ".flac")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpeakConfig:
+class SpeakConfig(ModelOptions):
     """Say a text in the model's voice: sound, words with times, tokens.
 
     The text is the model's inner monologue, word by word; when each word begins is the model's own choice. Beside
@@ -64,10 +65,6 @@ class SpeakConfig:
     """Lines said at once."""
     json: Path | None = None
     """Where words and settings go, if not to OUT.json."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = "auto"
-    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
 
 
 def main(config: SpeakConfig) -> int:
@@ -80,13 +77,12 @@ def main(config: SpeakConfig) -> int:
                         mend=f"name a file that ends in {' or '.join(SOUND)}")  # fmt: skip
     from duologue.base.progress import meter
     from duologue.engine.asked import pick_voice, settings
-    from duologue.engine.bundle import load
     from duologue.engine.modes import speaking_sampling
     from duologue.engine.reading import Pace
     from duologue.engine.speaking import Manner, speak_all
 
     pace = Pace(max_silence=config.max_silence, tail=config.tail)
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    bundle = config.load()
     drawn = settings(
         speaking_sampling(bundle), config.seed, config.padding_bonus, greedy=config.greedy,
         text_temperature=config.text_temperature, audio_temperature=config.audio_temperature,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from duologue.base.errors import UserError
+from duologue.engine.asked import ModelOptions
 
 if TYPE_CHECKING:
     from duologue.audio.wave import Audio
@@ -22,7 +23,7 @@ SOUND = (".wav", ".flac")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TalkConfig:
+class TalkConfig(ModelOptions):
     """Run a model against a recorded user: stereo sound (left agent, right user), words, timeline, tokens.
 
     Beside OUT.wav come OUT.json (the agent's words with times, who speaks when, every setting) and OUT.safetensors (the
@@ -33,8 +34,6 @@ class TalkConfig:
     """The user's recording, of any rate."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.wav")]
     """The stereo file to write (.wav or .flac)."""
-    model: str = "nano"
-    """nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
     text_prompt: str = ""
     """What the agent is told before, for models that learned from such prompts (PersonaPlex)."""
     voice_prompt: str | None = None
@@ -64,10 +63,6 @@ class TalkConfig:
     """Where words, timeline and settings go, if not to OUT.json."""
     seconds: float | None = None
     """Stop after so much of the recording."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = "auto"
-    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
 
 
 def main(config: TalkConfig) -> int:
@@ -78,12 +73,11 @@ def main(config: TalkConfig) -> int:
     user = read_user(config)
     from duologue.base.progress import meter
     from duologue.engine.asked import pick_voice, settings
-    from duologue.engine.bundle import load
     from duologue.engine.converse import Setup, converse
     from duologue.engine.duplex import Duplex
     from duologue.engine.prompts import Prompter, tones
 
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    bundle = config.load()
     codec = bundle.need_codec()
     drawn = settings(
         bundle.config.sampling, config.seed, config.padding_bonus, greedy=config.greedy,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from duologue.base.errors import UserError
+from duologue.engine.asked import ModelOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ WRITTEN = (".txt", ".json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TranscribeConfig:
+class TranscribeConfig(ModelOptions):
     """Write down what is said in recordings: the text to standard output, and words with times to a file.
 
     Several recordings are heard at once. Each is one stream, however long it is.
@@ -46,10 +47,6 @@ class TranscribeConfig:
     """Recordings heard at once."""
     json: Path | None = None
     """Also write words with times and all settings as JSON to this file."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: str = "auto"
-    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
 
 
 def main(config: TranscribeConfig) -> int:
@@ -64,7 +61,6 @@ def main(config: TranscribeConfig) -> int:
                         mend=f"name a file that ends in {' or '.join(WRITTEN)}")  # fmt: skip
     sounds = [read_recording(path, config.channel) for path in config.recordings]
     from duologue.base.progress import meter
-    from duologue.engine.bundle import load
     from duologue.engine.listening import transcribe_all
     from duologue.engine.sampling import SEEDS, Sampling
 
@@ -73,7 +69,11 @@ def main(config: TranscribeConfig) -> int:
     drawn = Sampling(
         text_temperature=config.text_temperature, text_seed=config.seed, padding_bonus=config.padding_bonus
     )
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    bundle = config.load()
+    ears = bundle.config.modes.transcribe
+    if config.lora is not None and ears is not None and ears.model is not None:
+        problem = f"{config.model} transcribes with a model of its own, which these adapters are not for"
+        raise UserError(problem, place="--lora", mend=f"name that model: --model {ears.model}")
     total, start = sum(sound.duration for sound in sounds), time.perf_counter()
     with meter("listening", total=total) as progress:
         found = transcribe_all(

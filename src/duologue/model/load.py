@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from duologue.base.compute import pick_device, pick_dtype
 from duologue.base.errors import UserError
-from duologue.codec.weights import INDEX, open_weights, read_weights, shards
+from duologue.codec.weights import INDEX, open_weights, shards
 from duologue.model.checkpoint import CONFIG, OURS, WEIGHTS, load_weights, read_values
 from duologue.model.config import LMConfig, config_from_kyutai
 from duologue.model.hub import Source, resolve
 from duologue.model.lm import DuplexLM
-from duologue.model.lora import LoRAConfig, add_lora, fuse_lora, load_lora, split_lora_names
+from duologue.model.lora import fuse_lora
+from duologue.model.lora_files import ADAPTERS, USUAL_SCALING, AdapterFile, Adapters, attach_lora, find_lora, read_lora
 
-ADAPTERS = "lora.safetensors"
 SHAPE_KEYS = frozenset({"dim", "n_q", "dep_q", "num_layers", "card", "text_card", "delays"})
 """A config.json with none of these says nothing of the model's shape, as PersonaPlex's."""
 
@@ -55,28 +55,35 @@ def load_lm(
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: "auto" (float32 on CPU, bfloat16 on CUDA), "fp32", "bf16", "fp16".
         config: the model's shape, instead of config.json.
-        lora: a file of adapters for it; if None, those that config.json names, if any.
-        fuse: merge the adapters into the weights, or keep them apart to train on.
+        lora: adapters for it, as `find_lora` names them, over those that config.json names, if any.
+        fuse: merge the adapters into the weights, or keep the last ones apart to train on.
 
     Raises:
         UserError: no such file, a broken one, weights or adapters of another shape, or nothing that can be downloaded.
     """
-    return load_checkpoint(find_checkpoint(resolve(name), config), device=device, dtype=dtype, lora=lora, fuse=fuse)
+    file = None if lora is None else find_lora(lora)
+    return load_checkpoint(find_checkpoint(resolve(name), config), device=device, dtype=dtype, lora=file, fuse=fuse)
 
 
 def load_checkpoint(
-    checkpoint: Checkpoint, *, device: str, dtype: str, lora: str | Path | None = None, fuse: bool = True
+    checkpoint: Checkpoint, *, device: str, dtype: str, lora: AdapterFile | None = None, fuse: bool = True
 ) -> DuplexLM:
-    """As `load_lm`, for a checkpoint that has been found."""
+    """As `load_lm`, for a checkpoint and adapters that have been found."""
     target = pick_device(device)
+    files = [file for file in (_named_adapters(checkpoint), lora) if file is not None]
+    # Adapters come first: what does not fit is said before 15 GB are loaded.
+    adapters = [read_lora(file, checkpoint.config) for file in files]
     model = load_weights(checkpoint.weights, checkpoint.config, device=target, dtype=pick_dtype(dtype, target))
-    file = Path(lora) if lora is not None else _named_adapters(checkpoint)
-    if file is None:
-        return model
-    attach_lora(model, file, float(checkpoint.values.get("lora_scaling", 2.0)))
-    if fuse:
-        fuse_lora(model)
+    add_adapters(model, adapters, fuse=fuse)
     return model
+
+
+def add_adapters(model: DuplexLM, adapters: Sequence[Adapters], *, fuse: bool = True) -> None:
+    """Merge adapters into a model one after the other, in place; without `fuse` the last ones stay apart."""
+    for number, some in enumerate(adapters, start=1):
+        attach_lora(model, some)
+        if fuse or number < len(adapters):
+            fuse_lora(model)
 
 
 def find_checkpoint(source: Source, config: LMConfig | None = None) -> Checkpoint:
@@ -100,27 +107,6 @@ def find_checkpoint(source: Source, config: LMConfig | None = None) -> Checkpoin
     return Checkpoint(source=source, values=values, weights=weights, config=config)
 
 
-def attach_lora(model: DuplexLM, file: Path, scaling: float) -> None:
-    """Give the model the adapters of a file; their rank and layers are the file's.
-
-    Raises:
-        UserError: no such file, or adapters for another model.
-    """
-    adapters = {k: x for k, x in split_lora_names(read_weights(file), model).items() if k.endswith(".lora_A.weight")}
-    names = [k.removesuffix(".lora_A.weight") for k in adapters]
-    if not names:
-        raise UserError("holds no adapters", place=file, mend="name a file of lora_A and lora_B weights")
-    layers = {name for name, _ in model.named_modules()}
-    for name in names:
-        if name not in layers:
-            problem = f"holds an adapter for {name}, which this model has not"
-            raise UserError(problem, place=file, mend="use the model that it was trained on")
-    rank = next(iter(adapters.values())).shape[0]
-    targets = "|".join(re.escape(name) for name in names)
-    add_lora(model, LoRAConfig(rank=rank, scaling=scaling, targets=targets))
-    load_lora(model, file)
-
-
 def _weights(source: Source, name: str | None) -> Path:
     """The file that config.json names, else model.safetensors, else the index of several files."""
     if name is not None:
@@ -132,11 +118,15 @@ def _weights(source: Source, name: str | None) -> Path:
     return found or source.need(WEIGHTS, mend="name a folder that holds it, or the file of weights itself")
 
 
-def _named_adapters(checkpoint: Checkpoint) -> Path | None:
+def _named_adapters(checkpoint: Checkpoint) -> AdapterFile | None:
     """The adapters of a config.json that says `lora`."""
-    if not checkpoint.values.get("lora"):
+    values = checkpoint.values
+    if not values.get("lora"):
         return None
-    return checkpoint.source.need(checkpoint.values.get("lora_name") or ADAPTERS, mend="config.json says lora")
+    path = checkpoint.source.need(values.get("lora_name") or ADAPTERS, mend="config.json says lora")
+    return AdapterFile(
+        checkpoint.source, path, float(values.get("lora_scaling", USUAL_SCALING)), values.get("lora_rank")
+    )
 
 
 def _known_shape(weights: Path, source: Source, lack: str) -> LMConfig:

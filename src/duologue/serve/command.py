@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from duologue.base.errors import UserError
 from duologue.client.wire import FRAME, RATE, TOKEN
+from duologue.engine.asked import ModelOptions
 
 if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
@@ -20,15 +21,13 @@ PROMPT_FRAMES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeConfig:
+class ServeConfig(ModelOptions):
     """Serve a model in real time: web page, Moshi's and PersonaPlex's clients, `duologue talk --url`.
 
     Without other options it is reached from this machine only. Ends with 0 on Ctrl-C or SIGTERM, after the talks that
     go on have had their time.
     """
 
-    model: str = "nano"
-    """nano, random:PRESET@SEED, a folder or file, or owner/name on the Hugging Face hub."""
     host: str = "localhost"
     """Where to listen. Any host but this machine itself needs --token and --origins."""
     port: int = 8998
@@ -38,8 +37,6 @@ class ServeConfig:
     not."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; one process serves one device."""
-    dtype: str = "auto"
-    """Of the language model: auto (fp32 on a CPU, bf16 on CUDA), fp32, bf16 or fp16."""
     threads: int = 1
     """Threads of the engine's matrix products on a CPU. One leaves the other cores to the network and its codecs."""
     token: str | None = None
@@ -144,13 +141,12 @@ def load_model(config: ServeConfig, service: Service) -> tuple[Bundle, Scheduler
     """Load the model and make it ready to step. Errors: UserError as `load`, or it cannot talk at this rate."""
     import torch
 
-    from duologue.engine.bundle import load
     from duologue.engine.duplex import Duplex
     from duologue.engine.prompts import Prompter, tones
     from duologue.serve.scheduler import Scheduler
 
     torch.set_num_threads(config.threads)
-    bundle = load(config.model, device=config.device, dtype=config.dtype)
+    bundle = config.load()
     codec = bundle.need_codec()
     if codec.sample_rate != RATE:
         raise UserError(f"speaks at {codec.sample_rate} Hz", place=config.model, mend=f"clients send {RATE} Hz")

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import ssl
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -37,7 +36,7 @@ async def serve(config: ServeConfig, service: Service, context: ssl.SSLContext |
         if stopped.is_set():
             return 0
         bundle, scheduler = await loading
-        service.begin(bundle, scheduler, Path(config.model).name if Path(config.model).exists() else config.model)
+        service.begin(bundle, scheduler, config.short)
         scheduler.start(config.threads)
         if config.json is not None:
             write_json(config.json, {"url": url, "model": service.model, "slots": scheduler.slots})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duologue.corpus.token_cache import CacheHeader
     from duologue.engine.bundle import Bundle
     from duologue.model.lm import DuplexLM
+    from duologue.train.lm_lora import LoRATraining
     from duologue.train.parallel import World
     from duologue.train.talks import Mix
 
@@ -27,9 +28,9 @@ class TrainLMConfig:
     """Train a language model on conversations, from random weights or from a model that exists.
 
     A mix is a YAML file that lists sources: a corpus, its tokens (duologue encode), and how it is drawn from. The
-    folder of the run holds model/ (what duologue talk --model takes), metrics.jsonl and a checkpoint; after a kill the
-    same command with --resume goes on to the same numbers. On several devices: torchrun --nproc-per-node N COMMAND
-    train lm ..., where COMMAND is the file that `which duologue` names.
+    folder of the run holds model/ (what duologue talk --model takes) or lora/ (what --lora takes), metrics.jsonl and a
+    checkpoint; after a kill the same command with --resume goes on to the same numbers. On several devices: torchrun
+    --nproc-per-node N COMMAND train lm ..., where COMMAND is the file that `which duologue` names.
     """
 
     mix: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MIX")]
@@ -50,6 +51,10 @@ class TrainLMConfig:
     from the first step. With --start only those of the user's codes."""
     start: str | None = None
     """A model to go on from, instead of random weights: a folder, or a name that duologue talk takes."""
+    lora: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME=VALUE ...")] = None
+    """Train adapters of --start alone, as moshi-finetune does: rank=128, scaling=2, targets=REGULAR-EXPRESSION (all
+    linear layers if not said), embeddings=true to train those too, merged=true to write the merged model as well. With
+    no values: those defaults."""
     held_out: float = 0.03
     """Share of each corpus that is kept for validation."""
     learning: LMLearning = field(default_factory=LMLearning)
@@ -93,13 +98,19 @@ def _train(config: TrainLMConfig, world: World, device: str) -> None:
     from duologue.model.words import TextLayout
     from duologue.train.excerpts import Excerpts
     from duologue.train.lm_learner import LMLearner
+    from duologue.train.lm_lora import FOLDER, check_start, prepare, read_training
     from duologue.train.loop import train
     from duologue.train.parallel import shared_run
     from duologue.train.talks import cache_header, load_mix, read_mix
 
     mix, beside = read_mix(config.mix), config.mix.parent
+    lora = None if config.lora is None else read_training(config.lora)
+    if lora is not None:
+        check_start(config.start, lora, embed_codes=config.embed_codes)
     bundle = declared(begin(replace(config, device=device), cache_header(mix, beside)), mix)
     lm, codec, text = bundle.lm, bundle.need_codec(), bundle.need_text()
+    if lora is not None:
+        prepare(lm, lora, config.seed)
     sources = load_mix(mix, beside, text, TextLayout.of(lm.config), config.held_out)
     tone = tones(codec, kyutai=bundle.config.kyutai_codec)
     frames = config.learning.frames
@@ -116,17 +127,19 @@ def _train(config: TrainLMConfig, world: World, device: str) -> None:
         hours = sum(t.frames for talks in spoken for t in talks) / codec.frame_rate / 3600
         pieces = sum(t.frames for s in sources if not s.config.tokens for t in s.talks)
         texts = f", {pieces / 1e6:.2f} M pieces of text" if pieces else ""
-        size = sum(p.numel() for p in lm.parameters()) / 1e6
-        print(f"{run.path}: {hours:.2f} h of conversation{texts}, {size:.2f} M parameters, {config.loop.steps} steps")
+        size, learning = (sum(p.numel() for p in lm.parameters() if p.requires_grad >= x) / 1e6 for x in (False, True))
+        part = "" if learning == size else f", of which {learning:.2f} M learn"
+        print(f"{run.path}: {hours:.2f} h of conversation{texts}, {size:.2f} M parameters{part}, "
+              f"{config.loop.steps} steps")  # fmt: skip
         learner = LMLearner(
             lm, learned, checked, config.learning, steps=config.loop.steps, seed=config.seed,
-            publish=lambda run: export_model(bundle, run, world), world=world,
+            publish=lambda run: export_model(bundle, run, world, lora), world=world,
         )  # fmt: skip
         train(learner, run, config.loop, world)
         if not world.leads:
             return
         last = run.rows()[-1]
-        print(f"{run.path / 'model'}: {', '.join(f'{k} {v:.4g}' for k, v in last.items() if v)}")
+        print(f"{run.path / (FOLDER if lora else 'model')}: {', '.join(f'{k} {v:.4g}' for k, v in last.items() if v)}")
         if config.json is not None:
             write_json(config.json, last)
 
@@ -243,9 +256,10 @@ def declared(bundle: Bundle, mix: Mix) -> Bundle:
     return replace(bundle, config=replace(bundle.config, modes=modes))
 
 
-def export_model(bundle: Bundle, run: RunFolder, world: World) -> None:
-    """Write what was learned so far as a folder that loads; all processes call it together."""
+def export_model(bundle: Bundle, run: RunFolder, world: World, lora: LoRATraining | None = None) -> None:
+    """Write what was learned so far as a folder that loads, or adapters as one; all processes call it together."""
     from duologue.engine.export import export
+    from duologue.train.lm_lora import prepare, publish
 
     if world.count > 1:
         import torch
@@ -257,6 +271,11 @@ def export_model(bundle: Bundle, run: RunFolder, world: World) -> None:
             return
         with torch.device("meta"):
             lm = DuplexLM(bundle.lm.config)
+        if lora is not None:
+            prepare(lm, lora, 0)
         lm.load_state_dict(state, assign=True)
         bundle = replace(bundle, lm=lm)
-    export(bundle, run.path / "model", force=True)
+    if lora is None:
+        export(bundle, run.path / "model", force=True)
+    else:
+        publish(bundle, lora, run.path)

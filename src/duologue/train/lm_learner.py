@@ -14,7 +14,7 @@ from duologue.train.optimizers import OptimizerConfig, Optimizers
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from duologue.base.runs import RunFolder
     from duologue.model.lm import DuplexLM
@@ -98,7 +98,7 @@ class LMLearner:
 
         self.model, self.excerpts, self.checks, self.learning = model, excerpts, checks, learning
         self.steps, self.seed, self._publish, self.world = steps, seed, publish, world or ALONE
-        self.device = model.text_linear.weight.device
+        self.device = model.text_emb.weight.device
         if self.world.count > 1 and learning.optimizer.kind == "muon":
             problem = f"muon needs whole matrices, and {self.world.count} processes hold parts of them"
             raise UserError(problem, place="learning.optimizer.kind", mend="use adamw")
@@ -134,7 +134,7 @@ class LMLearner:
         return self.world.mean(sums) | {"gradient": float(norm), "rate": o.rate * share}
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {name: part.state_dict() for name, part in self.learned.items()}
+        state: dict[str, Any] = {name: learned_state(part) for name, part in self.learned.items()}
         state["optimizers"] = self.optimizers.state()
         gathered: dict[str, Any] = self.world.gather(state)
         return gathered
@@ -143,8 +143,10 @@ class LMLearner:
         from duologue.train.parallel import spread
 
         for name, part in self.learned.items():
-            own = part.state_dict()
-            part.load_state_dict({key: spread(x, own[key]) if key in own else x for key, x in state[name].items()})
+            own, saved = learned_state(part), state[name]
+            if strange := sorted(own.keys() ^ saved.keys()):
+                raise ValueError(f"the checkpoint learned other weights than this run: {', '.join(strange[:3])}")
+            part.load_state_dict({key: spread(x, own[key]) for key, x in saved.items()}, strict=False)
         self.optimizers.restore(state["optimizers"])
 
     def validate(self) -> Mapping[str, float]:
@@ -201,6 +203,12 @@ class LMLearner:
             model, codes, learn, how.weights, scored, blind=blind, wordless=wordless, recompute=how.recompute
         )
         return found.total, found.text, found.words, found.semantic, found.acoustic
+
+
+def learned_state(part: nn.Module) -> dict[str, Any]:
+    """The state of a module without frozen weights: those of a model whose adapters alone learn are in its files."""
+    frozen = {name for name, parameter in part.named_parameters() if not parameter.requires_grad}
+    return {name: x for name, x in part.state_dict().items() if name not in frozen}
 
 
 def numbers(found: Losses) -> dict[str, float]:
