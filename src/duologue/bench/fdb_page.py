@@ -51,8 +51,8 @@ SUMMARY_NAMES = {
     "n_scored": "scored",
     "n_attempted": "in the denominator",
     "take_over_rate": "take-over rate",
-    "take_over_rate_range": "its range, the unscored going either way",
-    "take_over_rate_ci95": "its 95 % interval",
+    "take_over_rate_range": "take-over rate, the unscored going either way",
+    "take_over_rate_ci95": "take-over rate, 95 % interval",
     "latency_s": "mean latency (s)",
     "latency_median_s": "median latency (s)",
     "backchannel_frequency": "backchannels per second",
@@ -64,6 +64,8 @@ SUMMARY_NAMES = {
     "stop_latency_s": "mean stop latency (s)",
     "stop_latency_median_s": "median stop latency (s)",
 }
+BESIDE: Mapping[str, tuple[str, ...]] = {"take_over_rate": ("take_over_rate_range", "take_over_rate_ci95")}
+"""How far a measure can be trusted: shown below it, and not where the summary happens to have it."""
 
 
 def score_page(
@@ -108,7 +110,8 @@ def overview_table(scores: Sequence[TaskScore]) -> Table:
 def summary_table(score: TaskScore) -> Table:
     """The summary as a two-column table; the counts of each status in one row."""
     rows: list[tuple[str, Fact]] = []
-    for key, value in score.summary.items():
+    for key in _ordered(score.summary):
+        value = score.summary[key]
         if (value is None and key not in MEASURED.get(score.task, ())) or _says_nothing(key, value, score.summary["n"]):
             continue
         if key == "counts":
@@ -120,6 +123,13 @@ def summary_table(score: TaskScore) -> Table:
         else:
             rows.append((SUMMARY_NAMES.get(key, key.replace("_", " ")), value))
     return Table(score.task.replace("_", " "), ("measure", "value"), rows)
+
+
+def _ordered(summary: Mapping[str, Any]) -> list[str]:
+    """The keys of a summary in its order, each interval below the measure that it is of."""
+    moved = {key for keys in BESIDE.values() for key in keys}
+    ordered = [key for first in summary if first not in moved for key in (first, *BESIDE.get(first, ()))]
+    return [key for key in ordered if key in summary]
 
 
 def sample_card(folder: Path, score: TaskScore, name: str, recordings: Recordings, prefix: str) -> Sample:
