@@ -97,6 +97,7 @@ def test_tokens_beside_segments_are_taken_if_this_codec_made_them(tmp_path: Path
         (["nano-demo", "--set", "update.lora.rank=x"], "update.lora.rank: 'x' is not a whole number"),
         (["nano-demo", "--set", "update.policy.low=[", "--model", "random:tiny"], "'[' is no value"),
         (["nano-demo", "--segments", "nowhere", "--model", "random:tiny"], "nowhere: no segments here"),
+        (["nano-demo", "--model", "random:tiny", "--lora", "x.safetensors"], "x.safetensors: no such file or folder"),
         (["nano-demo", "--model", "random:tiny", "--set", "rollouts.voice_prompt=x.wav"], "x.wav"),
         (["kyutai-2606.11167", "--model", "random:tiny"], "rewards.judge: the paper of this recipe rewards answers"),
     ],

@@ -157,7 +157,7 @@ def run_record(config: EvaluateNanoConfig, bundle: Bundle) -> RunRecord:
 
     words = OWN_TEXT if bundle.text is not None else NO_WORDS
     return RunRecord(
-        model=config.model, settings=model_identity(bundle), text_prompt=config.text_prompt or "",
+        model=config.title, settings=model_identity(bundle), text_prompt=config.text_prompt or "",
         sampling=draws(bundle.config.sampling),
         agent_words=words if config.recogniser is None or words == OWN_TEXT else words_by(config.recogniser),
         user_words="script", rules="corrected",

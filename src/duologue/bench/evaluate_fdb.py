@@ -180,7 +180,7 @@ def run_record(
     told = {d.name: prompt_of(manner, bundle, d.task) for d in found}
     samples = {d.name: len(d.samples) for d in found}
     return RunRecord(
-        model=config.model,
+        model=config.title,
         settings={"benchmark": version, "samples": samples, **model_identity(bundle)},
         text_prompt=told if len(set(told.values())) > 1 else next(iter(told.values())),
         voice=voice_identity(config.voice_prompt, manner.voice), lead_s=manner.lead_s, sampling=draws(manner.sampling),

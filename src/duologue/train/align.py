@@ -50,6 +50,8 @@ class AlignConfig:
     """Folder of segments with clips, from duologue mine; sample: those of the corpus that comes with the package."""
     model: str = "nano"
     """What to align: nano, a folder or file, or owner/name on the Hugging Face hub."""
+    lora: str | None = None
+    """Adapters to merge into it first: a lora.safetensors, or the folder or hub repository that holds one."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="RUN")] = None
     """The folder of the run; by default runs/align-N."""
     set: tuple[str, ...] = ()
@@ -112,7 +114,7 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
-    bundle = load(config.model, device=device, dtype="fp32")  # 2e-7 is lost in bf16
+    bundle = load(config.model, device=device, dtype="fp32", lora=config.lora)  # 2e-7 is lost in bf16
     settings = replace(settings, rollouts=rollouts_for(settings.rollouts, bundle))
     voice = pick_voice(settings.rollouts.voice_prompt, bundle)
     # Kept rollouts have their rewards.
