@@ -134,7 +134,7 @@ class Ours:
     ) -> None:
         self.bundle, self.gains = replace(bundle, lm=copy.deepcopy(bundle.lm)), gains
         room = longest_frames([r.segment for r in chosen], settings.rollouts, 12.5)
-        self.roller = Roller(self.bundle, settings.rollouts.slots, frames=room + 14)
+        self.roller = Roller(self.bundle, settings.rollouts.at_once, frames=room + 14)
         drawn = sampling_of(settings.rollouts, bundle.config.sampling)
         seeds = range(settings.rollouts.group)
         each = tuple(replace(drawn, text_seed=i, audio_seed=i) for i in seeds)

@@ -33,7 +33,7 @@ from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train import align_learner
 from duologue.train.align_critic import Critic
-from duologue.train.align_learner import AlignLearner, cropped, drawn_axes, longest_frames, shaped, shortened
+from duologue.train.align_learner import AlignLearner, cropped, drawn_axes, longest_frames, shaped
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
 from duologue.train.align_sampler import under_sampler
 from duologue.train.align_settings import (
@@ -572,11 +572,11 @@ class TestStep:
     ) -> None:
         """Two seconds before; of a turn, before its end. What ended before the segment does not count."""
         (recorded,) = record(bundle(), [replace(segment(1.0, 6.0), events=events)])
-        found = shortened(recorded, longest)
-        assert found.segment.start == pytest.approx(start)
-        assert found.segment.end == 6.0
+        found = cropped(recorded.segment, longest)
+        assert found.start == pytest.approx(start)
+        assert found.end == 6.0
         ((same,),) = shaped({"pause": [recorded]}, RolloutSettings(longest_s=longest)).values()
-        assert same.segment.start == found.segment.start
+        assert same.segment.start == found.start
 
     def test_a_step_has_as_many_segments_of_each_axis_as_of_the_others(self) -> None:
         rng = np.random.default_rng(0)
@@ -591,10 +591,10 @@ class TestStep:
         events = (ReferenceEvent("turn", 1.0, 2.0, 1), ReferenceEvent("interruption", 3.5, 4.5, 1))
         (recorded,) = record(bundle(), [replace(segment(1.0, 6.0), axis="interruption", events=events)])
         for longest, after, span in ((1.0, 1.0, (1.5, 5.5)), (None, 0.5, (1.0, 5.0)), (None, 9.0, (1.0, 6.0))):
-            s = shortened(recorded, longest, after).segment
+            s = cropped(recorded.segment, longest, after)
             assert (s.start, s.end) == span
         pause = replace(recorded, segment=replace(recorded.segment, axis="pause"))
-        assert shortened(pause, None, 0.5) == pause
+        assert cropped(pause.segment, None, 0.5) == pause.segment
 
     def test_cropped_segments_do_not_tell_by_the_clock_when_the_user_ends(self) -> None:
         events = (ReferenceEvent("turn", 1.0, 20.0, 1), ReferenceEvent("answer", 20.0, 40.0, 0))

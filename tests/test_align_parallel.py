@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ from test_align_parallel import steps
 with join("cpu", float(os.environ["PATIENCE"])) as (world, _):
     if os.environ.get("LEAVES") == str(world.rank):
         os._exit(7)
-    told = steps(world, shard="SHARD" in os.environ)
+    told = steps(world, shard="SHARD" in os.environ, dtype=os.environ.get("DTYPE", "fp32"))
     open(sys.argv[1] + str(world.rank), "w").write(json.dumps(told))
 """
 
 
-def steps(world: World | None = None, *, shard: bool = False) -> dict[str, Any]:
+def steps(world: World | None = None, *, shard: bool = False, dtype: str = "fp32") -> dict[str, Any]:
     """Three steps of four groups, the last two after restoring: their rows, and a number for each weight."""
     how = settings(3, updates=2, autocast=False, shard=shard)
+    how = replace(how, rollouts=replace(how.rollouts, dtype=dtype))
     one: AlignLearner = learner(how, groups=4, world=world)
     rows = [dict(one.step(0))]
     state = one.state()
@@ -47,7 +49,10 @@ def steps(world: World | None = None, *, shard: bool = False) -> dict[str, Any]:
     rows += [dict(one.step(n)) for n in (1, 2)]
     for row in rows:
         del row["rollout_fps"], row["update_fps"]
-    return {"rows": rows, "weights": [float(p.detach().double().norm()) for p in one.model.parameters()]}
+    weights = one.whole_weights() or one.model.state_dict()
+    norms = {} if world is not None and not world.leads else {k: float(x.double().norm()) for k, x in weights.items()}
+    players = [float(p.detach().double().norm()) for p in one.player.parameters()]
+    return {"rows": rows, "weights": norms, "player": players, "format": str(one.player.text_emb.weight.dtype)}
 
 
 def together(count: int, folder: Path, **environment: str) -> list[tuple[int, str]]:
@@ -57,7 +62,7 @@ def together(count: int, folder: Path, **environment: str) -> list[tuple[int, st
         port = str(free.getsockname()[1])
     shared = {
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
-        "PATIENCE": "120", "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path)),
+        "PATIENCE": "500", "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path)),
     }  # fmt: skip
     command = [sys.executable, "-W", "ignore", "-c", STEPS, str(folder / "rank")]
     begun = [
@@ -68,24 +73,26 @@ def together(count: int, folder: Path, **environment: str) -> list[tuple[int, st
         for rank in range(count)
     ]  # fmt: skip
     try:
-        told = [one.communicate(timeout=150)[1] for one in begun]
+        told = [one.communicate(timeout=600)[1] for one in begun]
         return [(one.returncode, x) for one, x in zip(begun, told, strict=True)]
     finally:
         for one in begun:
             one.kill()
 
 
-@pytest.mark.parametrize(("count", "how"), [(2, {}), (4, {}), (2, {"SHARD": "1"})], ids=str)
+@pytest.mark.parametrize(("count", "how"), [(2, {}), (4, {}), (2, {"SHARD": "1", "DTYPE": "bf16"})], ids=str)
 def test_several_processes_take_the_steps_of_one(count: int, how: dict[str, str], tmp_path: Path) -> None:
-    """Whole in each of them, or in shards."""
-    alone = steps()
+    """Whole in each of them, or in shards beside a copy in bfloat16 that plays."""
+    alone = steps(dtype=how.get("DTYPE", "fp32"))
     for status, said in together(count, tmp_path, **how):
         assert status == 0, said
     for rank in range(count):
         told = json.loads((tmp_path / f"rank{rank}").read_text())
         for a, b in zip(alone["rows"], told["rows"], strict=True):
             assert b == pytest.approx(a, rel=2e-3, abs=1e-5)
-        assert told["weights"] == pytest.approx(alone["weights"], rel=1e-4)
+        assert told["player"] == pytest.approx(alone["player"], rel=1e-4)
+        assert told["format"] == alone["format"]
+        assert told["weights"] == (pytest.approx(alone["weights"], rel=1e-4) if rank == 0 else {})
 
 
 def test_a_rank_that_is_left_alone_ends_with_an_error(tmp_path: Path) -> None:

@@ -59,6 +59,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtypes[name]
 
 
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of a CUDA device's memory; None for others, which share the machine's."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
+
+
 def seed_everything(seed: int) -> np.random.Generator:
     """Seed Python's, NumPy's and (where it is imported) torch's global generators; return a generator of one's own.
 

@@ -83,7 +83,7 @@ def roller_of(bundle: Bundle, trial: Trial) -> Roller:
     played = [recorded.segment for found in trial.segments.values() for recorded in found]
     prompt, lead_s = how.text_prompt or "", how.lead_s or 0.0
     room = prompt_room(prompt, trial.voice) + longest_frames(played, how, codec.frame_rate, most_s=trial.context_s)
-    return Roller(bundle, how.slots, text_prompt=prompt, voice=trial.voice, lead_s=lead_s, frames=room)
+    return Roller(bundle, how.at_once, text_prompt=prompt, voice=trial.voice, lead_s=lead_s, frames=room)
 
 
 def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recogniser | None = None) -> Outcome:
@@ -114,7 +114,7 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recognise
     found = {key: {name: x[i] for name, x in more.items()} for i, key in enumerate(heard)}
     scored = [replace(s, values={**s.values, **found.get((s.axis, s.segment), {})}) for s in scored]
     users = first_scenarios(trial.scenarios, trial.seconds)
-    slots = min(trial.settings.rollouts.slots, max(len(users), 1))
+    slots = min(trial.settings.rollouts.at_once, max(len(users), 1))
     talks = run_live(
         bundle, users, slots=slots, seed=trial.seed, voice=user_voices(), sampling=trial.sampling,
         text_prompt=text_prompt_of(trial.settings.rollouts.text_prompt, bundle), agent_voice=trial.voice,

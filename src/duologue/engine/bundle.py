@@ -247,7 +247,7 @@ def read_sampling(values: Mapping[str, Any], own: Mapping[str, Any] = MappingPro
 
 
 def _random(name: str, *, device: str, dtype: str, codec: bool) -> Bundle:
-    shapes, number = _preset(name)
+    shapes, number = preset_of(name)
     return Bundle(
         lm=random_lm(shapes.lm, number, device=device, dtype=dtype),
         codec=_random_codec(name, device) if codec else None,
@@ -258,11 +258,11 @@ def _random(name: str, *, device: str, dtype: str, codec: bool) -> Bundle:
 
 
 def _random_codec(name: str, device: str) -> Codec:
-    shapes, number = _preset(name)
+    shapes, number = preset_of(name)
     return random_codec(shapes.codec, shapes.n_codebooks, number, device=device)
 
 
-def _preset(name: str) -> tuple[Preset, int]:
+def preset_of(name: str) -> tuple[Preset, int]:
     """The shapes and the seed in random:PRESET@SEED. Errors: UserError."""
     match = RANDOM.fullmatch(name)
     preset, seed = match.groups() if match else ("", None)

@@ -29,7 +29,7 @@ SAMPLE = "sample"
 """The segments of the corpus that comes with the package."""
 FREE = (
     "out", "resume", "json", "device", "threads", "save_minutes", "keep_checkpoints", "keep_every", "tracker",
-    "recipe", "set", "model",
+    "recipe", "set", "model", "plan", "memory_gb", "devices",
 )  # fmt: skip
 """Options that may differ when a run goes on: where and how often, and names whose meaning the run's record holds."""
 
@@ -79,12 +79,24 @@ class AlignConfig:
     """Go on with the run in RUN."""
     json: Path | None = None
     """Also write the last metrics to this file."""
+    plan: bool = False
+    """Print how much memory the run would need, by part, and how many rollouts fit, and do nothing else; reads no
+    weights."""
+    memory_gb: float | None = None
+    """With --plan: a device's memory in GB, where it is not this machine's."""
+    devices: int = 1
+    """With --plan: how many devices, with a process each."""
 
 
 def main(config: AlignConfig) -> int:
     """Align a model by reinforcement learning on segments of recorded conversations."""
     from duologue.train.parallel import join
 
+    if config.plan:
+        from duologue.train.align_plan_table import show_plan
+
+        show_plan(config)
+        return 0
     with join(config.device) as (world, device):
         _align(config, world, str(device))
     return 0
@@ -158,6 +170,8 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
             publish=lambda run, name: publish(learner, run.path / name, config.recipe, config.segments), keep=keep,
             replay=replay_of(config.replay), world=world,
         )  # fmt: skip
+        if learner.plan is not None:
+            print(learner.plan.line())
         loop = LoopConfig(
             steps=settings.steps,
             log_every=1,
@@ -194,9 +208,9 @@ def run_record(settings: AlignSettings, bundle: Bundle) -> RunRecord:
     from duologue.axes.judge import JudgeConfig
     from duologue.base.config import to_dict
     from duologue.base.run_record import RunRecord
-    from duologue.train.align_learner import sampling_of
+    from duologue.train.align_learner import rollouts_for, sampling_of
 
-    rolled, rewards = settings.rollouts, settings.rewards
+    rolled, rewards = rollouts_for(settings.rollouts, bundle), settings.rewards
     sampling = to_dict(sampling_of(rolled, bundle.config.sampling))
     judge, heard = "none", None if rewards.recogniser is None else f"recogniser {rewards.recogniser}"
     if isinstance(rewards.judge, JudgeConfig):
@@ -206,7 +220,7 @@ def run_record(settings: AlignSettings, bundle: Bundle) -> RunRecord:
         voice=rolled.voice_prompt, lead_s=rolled.lead_s or 0.0,
         sampling={name: value for name, value in sampling.items() if not name.endswith("_seed")},
         agent_words=heard or ("none" if bundle.text is None else "own text"), user_words=heard or "corpus",
-        judge="proxy" if rewards.proxy else judge,
+        judge="proxy" if rewards.proxy else judge, rules=rewards.rules,
     )  # fmt: skip
 
 

@@ -19,15 +19,27 @@ import torch
 from torch import Tensor
 
 from duologue.axes.finding import AGENT
+from duologue.base.compute import device_memory
 from duologue.base.errors import UserError
+from duologue.codec.mimi import Mimi
+from duologue.codec.spectral import SpectralCodec
 from duologue.corpus.probes import AXIS as PROBE
 from duologue.dialogue.segments import Segment
 from duologue.engine.prompts import lead_of, prompt_room, takes_prompts, text_prompt_of
 from duologue.engine.sampling import SEEDS, Sampling
 from duologue.model.lm import DuplexLM
-from duologue.model.lora import add_lora
 from duologue.rl.advantages import advantages
 from duologue.rl.gates import gate
+from duologue.train.align_plan import Plan, fitted, planned
+from duologue.train.align_player import (
+    follow,
+    playing_copy,
+    precision_of,
+    round_all,
+    round_frozen,
+    rounds_frozen,
+    set_learning,
+)
 from duologue.train.align_settings import AlignSettings, RolloutSettings
 from duologue.train.align_update import Updater
 from duologue.train.align_watch import UNSCORED, Watch
@@ -45,8 +57,6 @@ LEAD_S = (1.0, 4.0)
 """Seconds before what happens in a segment that are always acted: uniform in this range, by segment."""
 CROPPED = (0.6, 1.0)
 """What is kept of the longest that is allowed: uniform in this range, by segment."""
-SPEAKING = ("depformer", "linears")
-"""Names of what makes audio tokens of hidden states begin so: the depth transformer."""
 GRADED = ("judge", "safety")
 """Rewards that a judge gives."""
 ASKED = {"turn_taking": "turn", "interruption": "interruption"}
@@ -90,38 +100,48 @@ class AlignLearner:
             raise UserError("names no probes", place="rewards.safety.probes", mend="give a folder of recordings")
         check_words(settings.rewards, segments, bundle)
         settings = replace(settings, rollouts=rollouts_for(settings.rollouts, bundle))
-        self.bundle, self.segments, self.settings = bundle, shaped(segments, settings.rollouts), settings
+        self.bundle, self.segments = bundle, shaped(segments, settings.rollouts)
+        for axis in settings.rollouts.axes if replay is None else ():
+            if not self.segments[axis]:
+                problem = f"all segments of the axis {axis} are longer than {settings.rollouts.most_s:g} s"
+                raise UserError(problem, place="rollouts.most_s", mend="raise it, or leave the axis out")
         self.seed, self._reward, self._publish, self._keep, self._replay = seed, reward, publish, keep, replay
         self.model, how = bundle.lm, settings.update
         self.device = self.model.text_emb.weight.device
-        self.model.requires_grad_(True)
-        if how.tokens == "text" and how.imitation is None:  # what speaks stays; the sound's divergence reaches through
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(not name.startswith(SPEAKING))
-        if how.lora is not None:
-            self.model.requires_grad_(False)
-            add_lora(self.model, how.lora)
-        self.model.eval()
+        set_learning(self.model, how)
         self._share: float | None = None  # lambda of the step before
         safety = settings.rewards.safety
         self._bound = 1.0 if safety is None or safety.threshold is None else 0.0  # the weight of probes
         self._watch = Watch(settings.guard)
-        rolled = settings.rollouts
+        rolled, rate = settings.rollouts, bundle.need_codec().frame_rate
         played = [recorded.segment for found in self.segments.values() for recorded in found]
-        longest = prompt_room(rolled.text_prompt or "", voice) + longest_frames(
-            played, rolled, bundle.need_codec().frame_rate
-        )
-        self.roller = Roller(  # after adapters are in place
-            bundle,
-            rolled.slots,
-            text_prompt=rolled.text_prompt or "",
-            voice=voice,
-            lead_s=rolled.lead_s or 0.0,
-            frames=longest,
-        )
+        longest = prompt_room(rolled.text_prompt or "", voice) + longest_frames(played, rolled, rate)
         drawn = None if replay is not None else sampling_of(rolled, bundle.config.sampling)
-        self._updater = Updater(self.model, settings, self.roller.demonstration, drawn, world)
+        dtype = torch.float32 if replay is not None else precision_of(rolled.dtype, self.device)
+        memory = device_memory(self.device)
+        self.plan: Plan | None = None
+        if memory is not None:
+            codec = bundle.need_codec()
+            shape = codec.config if isinstance(codec, Mimi | SpectralCodec) else None
+            self.plan = planned(
+                self.model.config, settings, longest, memory=memory, dtype=dtype, codec=shape, processes=world.count
+            )
+            settings = fitted(settings, self.plan)
+        self.settings = settings
+        rolled, how = settings.rollouts, settings.update
+        if rounds_frozen(how, dtype):
+            round_frozen(self.model)  # before anything is copied of it
+        self._updater = Updater(self.model, settings, self._demonstration, drawn, world)
         self.optimizers = self._updater.optimizers
+        self.player = self.model
+        if dtype != torch.float32 and how.shard and world.count > 1:
+            round_all(self.model, dtype)  # the shards are what learns
+        elif dtype != torch.float32:
+            self.player = playing_copy(self.model, dtype)
+        self.roller = Roller(
+            replace(bundle, lm=self.player), rolled.at_once, text_prompt=rolled.text_prompt or "", voice=voice,
+            lead_s=rolled.lead_s or 0.0, frames=longest,
+        )  # fmt: skip
 
     def step(self, number: int) -> Mapping[str, float]:
         """One batch of rollouts, and its updates."""
@@ -134,6 +154,7 @@ class AlignLearner:
             self._keep(number, batch, gains)
         row |= told(batch.groups, self.model, self.world)
         row |= self._updater.update(number, batch.groups, gains, shown, self._share)
+        follow(self.player, self.model)
         self._watch.see(row, f"step {number + 1}")
         ours = sum(int(r.scored.sum()) for group in batch.groups for r in group)
         frames = self.world.total({"frames": ours})["frames"]
@@ -160,6 +181,7 @@ class AlignLearner:
         for name, parameter in own.items():
             parameter.copy_(spread(kept[name], parameter))
         self._updater.restored()
+        follow(self.player, self.model)
         self._updater.optimizers.restore(state["optimizers"])
         self._share, self._bound = state["share"], state["bound"]
         self._watch.restore(state["watch"])
@@ -184,6 +206,9 @@ class AlignLearner:
         gathered: dict[str, Tensor] = self.world.gather(self._updater.policy.state_dict())
         return gathered
 
+    def _demonstration(self, recorded: Recorded) -> tuple[Tensor, Tensor]:
+        return self.roller.demonstration(recorded)
+
     def _roll(self, rng: np.random.Generator, number: int) -> tuple[Batch, list[Recorded]]:
         """Draw segments and settings, play this process' part of them, as many groups at once as there are slots for,
         and reward them while the next ones are played; rewards are told to all."""
@@ -192,7 +217,7 @@ class AlignLearner:
         if self.settings.rewards.safety is not None:
             axes += [PROBE] * self.settings.rewards.safety.groups
         episodes = [self._episode(axis, number, rng) for axis in axes]
-        at_once = how.slots // how.group
+        at_once = how.at_once // how.group
         groups: dict[int, list[Rollout]] = {}
         pending: dict[int, Pending] = {}
         ours = list(range(self.world.rank, len(axes), self.world.count))
@@ -275,23 +300,25 @@ def drawn_axes(axes: Sequence[str], count: int, rng: np.random.Generator) -> lis
 
 def shaped(segments: Mapping[str, Sequence[Recorded]], how: RolloutSettings) -> dict[str, list[Recorded]]:
     """What is acted of each segment, by axis: windows around what the human did (all of a segment in which it did
-    nothing), or the segment, shortened."""
-    if how.window is not None:
-        return {axis: [w for recorded in x for w in windows(recorded, how.window)] for axis, x in segments.items()}
-    return {axis: [shortened(r, how.longest_s, how.after_s) for r in x] for axis, x in segments.items()}
+    nothing), or the segment, cropped; what is longer than `most_s` even so is left out."""
+    return {
+        axis: [replace(r, segment=span) for r in x for span in acted(r.segment, how)] for axis, x in segments.items()
+    }
 
 
-def windows(recorded: Recorded, window: tuple[float, float]) -> list[Recorded]:
+def acted(segment: Segment, how: RolloutSettings) -> list[Segment]:
+    """What is acted of a segment; see `shaped`."""
+    spans = [cropped(segment, how.longest_s, how.after_s)] if how.window is None else windows(segment, how.window)
+    most = math.inf if how.most_s is None else how.most_s
+    return [span for span in spans if span.end - span.start <= most + 1e-9]
+
+
+def windows(segment: Segment, window: tuple[float, float]) -> list[Segment]:
     """A segment for each thing that the human did, from so many seconds before its onset to so many after its end."""
-    s, (before, after) = recorded.segment, window
+    s, (before, after) = segment, window
     acts = [e for e in s.events if e.side == AGENT and e.end > s.start and e.start < s.end]
     spans = [(max(e.start - before, 0.0), min(e.end + after, s.end)) for e in acts] or [(s.start, s.end)]
-    return [replace(recorded, segment=replace(s, id=f"{s.id}@{i}", start=a, end=b)) for i, (a, b) in enumerate(spans)]
-
-
-def shortened(recorded: Recorded, longest_s: float | None, after_s: float | None = None) -> Recorded:
-    """A recorded segment, cropped."""
-    return replace(recorded, segment=cropped(recorded.segment, longest_s, after_s))
+    return [replace(s, id=f"{s.id}@{i}", start=a, end=b) for i, (a, b) in enumerate(spans)]
 
 
 def cropped(segment: Segment, longest_s: float | None, after_s: float | None = None) -> Segment:

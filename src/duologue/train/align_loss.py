@@ -30,6 +30,8 @@ Tokens: TypeAlias = Literal["text", "text_semantic", "all"]
 Under: TypeAlias = Literal["model", "sampler"]
 Reference: TypeAlias = Callable[[], AbstractContextManager[DuplexLM]]
 """Opens the frozen policy for a while."""
+CHUNK = 2048
+"""Frames whose logits are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def streams_of(tokens: Tokens, model: DuplexLM) -> int:
 
 def scores(
     model: DuplexLM, rows: Rows, tokens: Tokens, *, reference: Reference | None = None, kl: KLConfig | None = None,
-    projection: Projection | None = None, recompute: bool = False, autocast: bool = False, chunk: int = 2048,
+    projection: Projection | None = None, recompute: bool = False, autocast: bool = False, chunk: int = CHUNK,
     sampling: Sampling | None = None, under: Under = "model",
 ) -> list[Scores]:  # fmt: skip
     """Log-probabilities of the tokens that were drawn, and their divergence from the reference, stream by stream.

@@ -23,8 +23,12 @@ from duologue.rl.advantages import AdvantageConfig
 from duologue.rl.gates import GateConfig
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_loss import KLConfig, Tokens, Under
+from duologue.train.align_player import Precision
 from duologue.train.lm_loss import Weights
 from duologue.train.optimizers import OptimizerConfig
+
+SLOTS, ROWS = 64, 8
+"""Rollouts at once, played and in a forward pass, where nothing says how much memory there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +41,12 @@ class RolloutSettings:
     """Segments of a step."""
     group: int = 16
     """Rollouts of a segment."""
-    slots: int = 64
-    """Rollouts at once; more groups follow in turn."""
+    slots: int | None = None
+    """Rollouts at once; more groups follow in turn. Null: as many as the device's memory has room for (--plan), 64 on a
+    CPU."""
+    dtype: Precision = "auto"
+    """Number format of the model that plays, of its keys and values: fp32, bf16, or auto, which is bf16 on a GPU and
+    fp32 on a CPU. What learns is in float32 in any case."""
     window: tuple[float, float] | None = None
     """Instead of whole segments, windows around what the human did there, from so many seconds before its onset to so
     many after its end (DuplexPO: 1 and 2); all of the recording before it is given. Null: whole segments."""
@@ -46,6 +54,9 @@ class RolloutSettings:
     """Only the last so many seconds of a segment are acted, but all from 2 s before the first thing that happens in it
     (where the axis has a turn to answer, its end; where it has an interruption, that); what was before counts as
     context. Null: whole segments."""
+    most_s: float | None = None
+    """Segments that are to be acted for longer than this even so are left out, and counted: the longest of all sets how
+    much memory rollouts need. Null: none are. Not in the papers."""
     after_s: float | None = None
     """A segment ends so many seconds after the user's turn or interruption, where the axis asks for an answer, if it
     does not before: who has not answered until then is not waited for. Null: whole segments."""
@@ -77,16 +88,16 @@ class RolloutSettings:
 
     def __post_init__(self) -> None:
         for name in ("groups", "group", "slots"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{getattr(self, name)} is less than 1", place=f"rollouts.{name}")
-        if self.group > self.slots:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{value} is less than 1", place=f"rollouts.{name}")
+        if self.slots is not None and self.group > self.slots:
             problem = f"a group of {self.group} does not fit {self.slots} slots"
             raise UserError(problem, place="rollouts.slots", mend="use as many slots as rollouts of a group, or more")
         if not 0 <= self.context <= 1:
             raise UserError(f"{self.context} is no chance", place="rollouts.context", mend="use 0 to 1")
         if min(self.context_s) < 0 or (self.lead_s or 0.0) < 0:
             raise UserError("a length is below 0", place="rollouts.context_s or lead_s", mend="use seconds from 0 on")
-        for name in ("longest_s", "after_s"):
+        for name in ("longest_s", "most_s", "after_s"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise UserError(f"{value} is not a length", place=f"rollouts.{name}", mend="use seconds above 0")
         if self.window is not None and min(self.window) < 0:
@@ -96,6 +107,11 @@ class RolloutSettings:
                 raise UserError(f"no axis {axis!r}", place="rollouts.axes", mend=f"use {', '.join(AXES)}")
         if not self.axes:
             raise UserError("names no axis", place="rollouts.axes", mend=f"use {', '.join(AXES)}")
+
+    @property
+    def at_once(self) -> int:
+        """Rollouts at once: `slots`, or where nobody chose, 64, and a whole group."""
+        return self.slots or max(SLOTS, self.group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,8 +241,9 @@ class UpdateSettings:
 
     updates: int = 16
     """Optimiser steps of a step: each takes an equal part of every group."""
-    rows: int = 8
-    """Rollouts of one forward pass; gradients add up."""
+    rows: int | None = None
+    """Rollouts of one forward pass; gradients add up. Null: as many as the device's memory has room for (--plan), 8 on
+    a CPU and at most."""
     tokens: Tokens = "text"
     """What carries the policy gradient."""
     logprob_under: Under = "model"
@@ -267,8 +284,8 @@ class UpdateSettings:
 
     def __post_init__(self) -> None:
         for name in ("updates", "rows"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{getattr(self, name)} is less than 1", place=f"update.{name}")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{value} is less than 1", place=f"update.{name}")
         if self.projection is not None and self.tokens != "text":
             problem = f"two actions of the text, and a gradient on {self.tokens}"
             raise UserError(problem, place="update.projection", mend="use tokens: text")
@@ -289,6 +306,11 @@ class UpdateSettings:
         ):
             problem = "pairs of texts leave no place for other tokens, two actions, imitation, a critic or more updates"
             raise UserError(problem, place="update.preference", mend="leave those at their defaults, updates=1")
+
+    @property
+    def at_once(self) -> int:
+        """Rollouts of one forward pass: `rows`, or 8 where nobody chose."""
+        return self.rows or ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,15 +359,23 @@ class AlignSettings:
 
 
 def kyutai() -> AlignSettings:
-    """arXiv 2606.11167, section 5: full fine-tuning. Prompts and lead are those of the model's kind."""
-    return AlignSettings(rewards=RewardSettings(rules="literal", needs_judge=True))
+    """arXiv 2606.11167, section 5: full fine-tuning. Prompts and lead are those of the model's kind. Segments of more
+    than a minute are left out, which is ours: the paper has no bound, and the longest one sets how much memory rollouts
+    need."""
+    return AlignSettings(
+        rollouts=RolloutSettings(most_s=60.0), rewards=RewardSettings(rules="literal", needs_judge=True)
+    )
 
 
 def kyutai_lora() -> AlignSettings:
-    """The same with adapters on the temporal transformer, for one GPU; the rate is this project's choice."""
+    """The same with adapters on the temporal transformer, for one GPU; the rate is this project's choice, as are
+    segments that are cropped to 30 s, which save memory."""
     base = kyutai()
     optimizer = replace(base.update.optimizer, rate=1e-5)
-    return replace(base, update=replace(base.update, optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")))
+    return replace(
+        base, rollouts=replace(base.rollouts, longest_s=30.0, most_s=30.0),
+        update=replace(base.update, optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")),
+    )  # fmt: skip
 
 
 def aspirin() -> AlignSettings:

@@ -128,7 +128,7 @@ class Updater:
         how = self.settings.update
         telling = [i for i, gain in enumerate(gains) if self.critic is not None or gain.any()]
         parts = [[(i, j) for i in telling for j in range(p, len(groups[i]), how.updates)] for p in range(how.updates)]
-        batches = [[self._rows(groups, gains, part[at : at + how.rows]) for at in range(0, len(part), how.rows)]
+        batches = [[self._rows(groups, gains, part[at : at + how.at_once]) for at in range(0, len(part), how.at_once)]
                    for part in parts]  # fmt: skip
         if self._shards is not None:
             self._fill(batches, groups)
@@ -192,7 +192,7 @@ class Updater:
         """Cosine between the policy gradients of the text's tokens and of the audio's, and their lengths, on what both
         reach: of one part of the rollouts, in this process alone."""
         how = self.settings.update
-        places = [(i, j) for i, group in enumerate(groups) if gains[i].any() for j in range(len(group))][: how.rows]
+        places = [(i, j) for i, group in enumerate(groups) if gains[i].any() for j in range(len(group))][: how.at_once]
         learned = [p for p in self.model.parameters() if p.requires_grad]
         if not places:
             return {}
@@ -221,7 +221,7 @@ class Updater:
             if float(gain.max() - gain.min())
         ]
         sums = {"loss": 0.0, "accuracy": 0.0, "margin": 0.0}
-        rows = max(self.settings.update.rows // 2, 1)
+        rows = max(self.settings.update.at_once // 2, 1)
         for first in range(0, len(pairs), rows):
             some = pairs[first : first + rows]
             sides = [pack([groups[i][(good, bad)[k]] for i, good, bad in some], self._device) for k in range(2)]
@@ -240,7 +240,7 @@ class Updater:
 
     def _imitate(self, shown: Sequence[Recorded], how: ImitationSettings, weight: float) -> float:
         """Add the gradient of what the humans did in these segments, times `weight`; returns the loss."""
-        total, rows, ours = 0.0, self.settings.update.rows, shown[self._world.rank :: self._world.count]
+        total, rows, ours = 0.0, self.settings.update.at_once, shown[self._world.rank :: self._world.count]
         for first in range(0, len(ours), rows):
             some = [self._demonstrate(recorded) for recorded in ours[first : first + rows]]
             codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)

@@ -33,8 +33,8 @@ from duologue.engine.sampling import Sampling
 from duologue.model.config import LMConfig
 from duologue.model.words import TextLayout, lay_words, words
 
-DECODED = 32
-"""Rollouts whose sound is made at once."""
+DECODED, DECODED_S = 32, 320.0
+"""Rollouts whose sound is made at once, and seconds of sound: Mimi's decoder needs 28 MB for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +236,10 @@ class Roller:
         """The agent's sound of each take [S] from its first call on."""
         device, streams = self._engine.device, self.bundle.lm.config.agent_streams
         found: list[np.ndarray] = []
-        for first in range(0, len(takes), DECODED):
-            some = [take.codes[1 : 1 + streams, take.given :] for take in takes[first : first + DECODED]]
+        longest_s = max(take.codes.shape[1] - take.given for take in takes) / self._rate
+        count = max(1, min(DECODED, int(DECODED_S / longest_s)))
+        for first in range(0, len(takes), count):
+            some = [take.codes[1 : 1 + streams, take.given :] for take in takes[first : first + count]]
             longest = max(x.shape[1] for x in some)
             waves = self._codec.decode(torch.stack([_padded(x, longest, 0) for x in some]).to(device)).cpu()
             size = self._codec.frame_size
