@@ -25,8 +25,8 @@ from typing import Any
 
 from duologue.base.config import read_yaml, to_dict
 from duologue.base.files import read_json, write_json
-from duologue.bench.change_page import METRICS
 from duologue.bench.compare import interval
+from duologue.bench.metrics import METRICS
 from made import made, segment_hashes
 
 PART = "dev"
@@ -48,7 +48,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 SHOWN = (
     "reward_pause", "reward_turn_taking", "reward_backchannel", "reward_interruption", "pause_take_over",
-    "turn_taking_answered", "content_proxy", "words_heard", "sound_log_likelihood",
+    "turn_taking_answered", "proxy_reward", "words_heard", "sound_log_likelihood",
 )  # fmt: skip
 
 

@@ -60,13 +60,56 @@ def test_seeds_are_one_column_with_student_s_interval(tmp_path: Path) -> None:
     assert column["metrics"]["reward"] == {"mean": 2.0, "half_width": pytest.approx(2.4841, abs=1e-4), "runs": 3}
 
 
-def test_a_demo_shows_what_changed(tmp_path: Path) -> None:
-    folder = made(tmp_path / "a", [1.0], verb="demo")
-    write_json(
-        folder / "result.json", {"difference": {"reward_pause": [0.25, 0.1, 0.4], "content": [None, None, None]}}
-    )
-    assert compare(folder, "--json", tmp_path / "t.json") == 0
-    assert read_json(tmp_path / "t.json")[0]["metrics"]["change of reward_pause"]["mean"] == 0.25
+def measured(folder: Path, after: list[float], part: str = "test") -> Path:
+    """A run of which the rewards in pauses were -1 before, in each segment, and `after` since."""
+    rows = [
+        {
+            "axis": "pause", "segment": str(i), "before": {"reward_pause": -1.0}, "after": {"reward_pause": reward},
+            "other_before": {"reward_pause": -1.0}, "other_after": {"reward_pause": -1.0},
+        }
+        for i, reward in enumerate(after)
+    ]  # fmt: skip
+    write_json(folder / "scored.json", {"part": part, "segments": rows})
+    return folder
+
+
+def test_a_demo_shows_what_changed_and_what_survives_correction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = measured(made(tmp_path / "a", [1.0], verb="demo"), [0.0] * 12)
+    assert compare(one, "--json", tmp_path / "t.json") == 0
+    (column,) = read_json(tmp_path / "t.json")
+    assert column["part"] == "test"
+    assert column["comparisons"] == 2, "the reward and the gain of hearing; nothing before varies, so no sums"
+    for name in ("reward_pause", "hearing_pause"):
+        assert column["changes"][name]["mean"] == 1.0
+        assert column["changes"][name]["survives"]
+    assert "one training seed" in capsys.readouterr().out
+
+
+def test_what_seeds_disagree_on_is_not_clear_though_each_is_sure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every seed's own interval excludes 0; the method's does not."""
+    sides = ([0.0] * 20, [-2.0] * 20, [0.0] * 20)
+    runs = [measured(made(tmp_path / str(i), [1.0], verb="demo", seed=i), x) for i, x in enumerate(sides)]
+    assert compare(*runs, "--json", tmp_path / "t.json") == 0
+    (column,) = read_json(tmp_path / "t.json")
+    changed = column["changes"]["reward_pause"]
+    assert (changed["mean"], changed["seeds"], changed["segments"]) == (pytest.approx(1 / 3), 3, 20)
+    assert changed["low"] < 0 < changed["high"]
+    assert not changed["survives"]
+    assert "one training seed" not in capsys.readouterr().out
+
+
+def test_runs_on_other_parts_have_no_common_change(tmp_path: Path) -> None:
+    runs = [
+        measured(made(tmp_path / part, [1.0], verb="demo", seed=i), [0.0, 0.0], part)
+        for i, part in enumerate(("dev", "test"))
+    ]
+    assert compare(*runs, "--json", tmp_path / "t.json") == 0
+    (column,) = read_json(tmp_path / "t.json")
+    assert "changes" not in column
 
 
 @pytest.mark.parametrize("wrong", ["empty", "other", "nothing", "metric"])

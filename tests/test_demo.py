@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,21 +17,26 @@ from duologue.axes.proxy import Proxy
 from duologue.base.command import Group, Verb, run
 from duologue.base.config import overridden
 from duologue.base.files import read_json
-from duologue.bench.before_after import Trial, proxies, put_to, understood
-from duologue.bench.change_page import METRICS, verdict
-from duologue.bench.segment_scores import Difference
+from duologue.bench import before_after
+from duologue.bench.before_after import Trial, further_metrics, put_to, understood
+from duologue.bench.metrics import METRICS, verdict
+from duologue.bench.outcome_report import trial_of
+from duologue.bench.segment_scores import Difference, played_rows
 from duologue.corpus.sample import sample_segments
+from duologue.demo import DemoConfig, part_of
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.timeline import Timeline, Track, Word
 from duologue.engine.bundle import load
 from duologue.engine.sampling import Sampling
 from duologue.train.align import read_segments
-from duologue.train.align_settings import nano_demo
-from duologue.train.rollouts import Recorded, Rollout
+from duologue.train.align_settings import RewardSettings, nano_demo
+from duologue.train.rollouts import Recorded, Roller, Rollout
+from duologue.train.segment_scores import Scored
 
 VERBS = Group("x", {"demo": Verb("x", "duologue.demo:main")})
 SMALL = [
-    "--threads", "1", "--device", "cpu", "--held-out", "2", "--scenarios", "1", "--shown", "1", "--set", "steps=1",
+    "--threads", "1", "--part", "dev", "--device", "cpu", "--held-out", "2", "--scenarios", "1", "--shown", "1",
+    "--set", "steps=1",
     "rollouts.groups=2", "rollouts.group=4", "rollouts.slots=8", "rollouts.context_s=[1, 1]", "update.rows=8",
 ]  # fmt: skip
 
@@ -43,13 +49,20 @@ def test_nano_is_aligned_and_what_changed_is_written_down(tmp_path: Path) -> Non
     out, told = tmp_path / "run", tmp_path / "x.json"
     assert demo("--output", out, "--json", told, *SMALL, "rollouts.axes=[turn_taking]", "rewards.proxy=true") == 0
     result = read_json(told)
-    assert set(result) == {"seconds", "segments", "before", "after", "difference"}
+    assert set(result) >= {
+        "seconds", "segments", "part", "before", "after", "difference", "reference_agents", "listening", "content",
+        "comparisons",
+    }  # fmt: skip
     assert (
         set(result["before"])
         == set(result["after"])
         == set(result["difference"])
-        >= {"reward_pause", "pause_take_over", "reward_turn_taking"}
+        >= {"reward_pause", "pause_take_over", "reward_turn_taking", "hearing_pause", "pause_over_talk"}
     )
+    assert result["part"] == "dev"
+    assert "human" in result["reference_agents"]
+    assert set(result["listening"]["after"]) >= {"pause", "turn_taking"}
+    assert played_rows(read_json(out / "scored.json")["segments"])
     mean, low, high = result["difference"]["reward_pause"]
     assert mean == pytest.approx(result["after"]["reward_pause"] - result["before"]["reward_pause"])
     assert low <= mean <= high
@@ -72,9 +85,35 @@ def test_every_segment_is_scored_once_with_all_that_is_known_of_it(tmp_path: Pat
     assert [s.axis for s in outcome.scored] == ["pause", "pause", "turn_taking", "turn_taking"]
     for s in outcome.scored:
         assert {f"reward_{s.axis}", "words_heard"} <= set(s.values)
-        for name in ("content_proxy", "sound_log_likelihood"):
+        for name in ("proxy_reward", "content_pmi", "sound_log_likelihood"):
             assert (name in s.values) == (s.axis == "turn_taking")
         assert s.values.get("sound_log_likelihood", 0.0) <= 0 or math.isnan(s.values["sound_log_likelihood"])
+
+
+def test_models_are_measured_by_one_unit_with_their_users_and_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the recipe rewards."""
+    nano, how = (
+        load("nano", device="cpu"),
+        overridden(nano_demo(), ("rollouts.slots=4", "rollouts.group=4", "rewards.rules=literal")),
+    )
+    assert how.rewards.rules == "literal"
+    found = read_segments(sample_segments("dev"), ("pause",), nano, tmp_path)
+    few = {axis: shortest(x, 3) for axis, x in found.items()}
+    asked: list[tuple[Mapping[str, Sequence[Recorded]], RewardSettings]] = []
+
+    def score(roller: Roller, segments: Any, sampling: Sampling, rewards: RewardSettings, **_: Any) -> list[Scored]:
+        asked.append((segments, rewards))
+        return []
+
+    monkeypatch.setattr(before_after, "score_segments", score)
+    put_to(trial_of(few, how, nano, None, context_s=0.0, scenarios=0, seed=0), nano, nano.lm)
+    (own, rules), (other, other_rules) = asked
+    assert rules == other_rules == RewardSettings(rules="one_unit")
+    for r, o in zip(own["pause"], other["pause"], strict=True):
+        assert o.segment is r.segment
+        assert not torch.equal(o.user, r.user)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +123,7 @@ def test_a_written_word_is_heard_in_its_frame_or_just_after_it(sound: tuple[floa
     agent = Track.of([sound], (Word("yeah", 1.0, 1.08),))
     scene = Scene(id="x", timeline=Timeline(agent, Track.of([]), 3.0), start=0.0, end=3.0)
     rollout = Rollout(torch.zeros(2, 3), torch.ones(3, dtype=torch.bool), scene, Sampling())
-    assert proxies("pause", rollout, Proxy())["words_heard"] == share
+    assert further_metrics("pause", rollout, Proxy())["words_heard"] == share
 
 
 def test_speech_agrees_with_words_as_far_as_a_recogniser_hears_them() -> None:
@@ -112,6 +151,24 @@ def shortest(found: Sequence[Recorded], count: int) -> list[Recorded]:
 def test_another_codec_needs_a_corpus_with_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo("--output", tmp_path / "run", "--model", "random:tiny", *SMALL) == 2
     assert "another codec than the shipped segments" in capsys.readouterr().err
+
+
+def test_what_is_reported_is_of_the_part_that_nothing_was_tuned_on() -> None:
+    assert part_of(DemoConfig()) == "test"
+    assert part_of(DemoConfig(part="dev")) == "dev"
+    assert part_of(DemoConfig(corpus=Path("x"))) == "held-out part of the corpus"
+
+
+def test_a_corpus_has_no_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo("--output", tmp_path / "run", "--corpus", tmp_path, *SMALL) == 2
+    assert "a corpus, which has no parts" in capsys.readouterr().err
+
+
+def test_what_is_optimised_or_held_is_never_called_better() -> None:
+    up = Difference(0, 1, 1.0, 0.5, 1.5, 9)
+    assert verdict("proxy_reward", up) == verdict("sound_log_likelihood", up) == "changed"
+    assert "content" not in METRICS["proxy_reward"][0]
+    assert not [name for name in METRICS if name == "content_proxy"]
 
 
 def test_a_verdict_needs_an_interval_without_0_and_knows_which_way_is_better() -> None:

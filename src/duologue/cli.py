@@ -19,6 +19,7 @@ COMMANDS = Group(
             "Run a model through a benchmark and score it.",
             {
                 "nano": Verb("a small model against its targets", "duologue.bench.evaluate:main"),
+                "align": Verb("what an alignment changed, and if it listens", "duologue.bench.evaluate_align:main"),
                 "fdb-v1": Verb("a model through Full-Duplex-Bench v1", "duologue.bench.evaluate_fdb:main_v1"),
                 "fdb-v1.5": Verb("a model through Full-Duplex-Bench v1.5", "duologue.bench.evaluate_fdb:main_v15"),
             },

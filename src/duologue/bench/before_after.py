@@ -1,8 +1,10 @@
-"""A model before and after alignment: the same held-out segments, draws and scripted users for both.
+"""A model before and after alignment: the same segments, draws and scripted users for both, with their own users' sound
+and with others' (`bench.listening_check`).
 
-Content and speech quality are proxies that need nothing but the base install, and are named so wherever they are shown:
-how the agent's words read to the shipped n-gram judge, whether words that it wrote are heard as speech, and how likely
-its audio tokens are to the model before. With a recogniser also how far its speech agrees with its words.
+Everything is scored by the rules of one unit, whatever the alignment rewarded. What it rewarded instead of content (the
+proxy) and what its loss held (the likelihood of the sound under the model before) are measured to see that they moved,
+and are labelled so: they are no evidence. Content that nothing rewards (`bench.content`), and whether words that were
+written are heard as speech, are.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ import torch
 
 from duologue.audio.wave import Audio
 from duologue.axes.proxy import Proxy
+from duologue.bench.content import content_of
 from duologue.bench.fdb_corrected import score_backchannels
 from duologue.bench.fdb_official import backchannel_histogram
+from duologue.bench.listening_check import with_other_user
 from duologue.bench.live import run_live, user_voices
 from duologue.bench.nano_codec import texts
 from duologue.bench.nano_parts import first_scenarios
 from duologue.bench.nano_timing import timing_rows
 from duologue.bench.nano_words import count_edits
 from duologue.bench.rows import Row
-from duologue.bench.segment_scores import Difference, differences
 from duologue.dialogue.intervals import clip, total
+from duologue.dialogue.scenes import Scene
 from duologue.engine.bundle import Bundle
 from duologue.engine.prompts import Voice, prompt_room, text_prompt_of
 from duologue.engine.sampling import Sampling
@@ -33,7 +37,7 @@ from duologue.model.likelihood import log_probs
 from duologue.model.lm import DuplexLM
 from duologue.train.align_learner import longest_frames, rollouts_for
 from duologue.train.align_loss import pack
-from duologue.train.align_settings import AlignSettings
+from duologue.train.align_settings import AlignSettings, RewardSettings
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 from duologue.train.segment_scores import Scored, score_segments, seeded
 
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 
 SAYING = ("turn_taking", "interruption")
 """Axes on which the agent has something to say: there its words are graded, and the likelihood of its sound."""
+MEASURED = RewardSettings()
+"""The rules by which models are measured: those of one unit, with their published thresholds."""
 ROWS = 16
 """Rollouts in one forward pass of it."""
 HEARD_S = 0.24
@@ -56,7 +62,7 @@ class Trial:
     segments: Mapping[str, Sequence[Recorded]]
     """Held-out ones, by axis."""
     settings: AlignSettings
-    """Of the alignment: prompts, lead, slots and rewards are its own."""
+    """Of the alignment: prompts, lead and slots are its own."""
     sampling: Sampling
     context_s: float
     """How much of the recording before a segment is given."""
@@ -74,7 +80,11 @@ class Outcome:
     """What one model did."""
 
     scored: list[Scored]
+    other: list[Scored]
+    """The same segments with other users, scored against what happened in them."""
     live: list[Row]
+    said: list[Scene]
+    """What it did where it has something to say, without sound."""
 
 
 def roller_of(bundle: Bundle, trial: Trial) -> Roller:
@@ -87,7 +97,7 @@ def roller_of(bundle: Bundle, trial: Trial) -> Roller:
 
 
 def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recogniser | None = None) -> Outcome:
-    """Let a model play all segments and meet the scripted users.
+    """Let a model play all segments, with their own users and with others, and meet the scripted users.
 
     Args:
         trial: what is played.
@@ -101,11 +111,15 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recognise
     def also(axis: str, rollout: Rollout) -> dict[str, float]:
         if axis in SAYING:
             heard[axis, rollout.scene.id] = rollout
-        return proxies(axis, rollout, proxy)
+        return further_metrics(axis, rollout, proxy)
 
+    roller = roller_of(bundle, trial)
     scored = score_segments(
-        roller_of(bundle, trial), trial.segments, trial.sampling, trial.settings.rewards, context_s=trial.context_s,
-        seed=trial.seed, also=also,
+        roller, trial.segments, trial.sampling, MEASURED, context_s=trial.context_s, seed=trial.seed, also=also
+    )
+    other = score_segments(
+        roller, with_other_user(trial.segments, trial.seed), trial.sampling, MEASURED, context_s=trial.context_s,
+        seed=trial.seed,
     )  # fmt: skip
     rollouts = list(heard.values())
     more = {"sound_log_likelihood": sound_likelihoods(before, rollouts)}
@@ -119,7 +133,8 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recognise
         bundle, users, slots=slots, seed=trial.seed, voice=user_voices(), sampling=trial.sampling,
         text_prompt=text_prompt_of(trial.settings.rollouts.text_prompt, bundle), agent_voice=trial.voice,
     )  # fmt: skip
-    return Outcome(scored, timing_rows(talks) if users else [])
+    said = [replace(r.scene, agent_audio=None, user_audio=None) for r in rollouts]
+    return Outcome(scored, other, timing_rows(talks) if users else [], said)
 
 
 def replay(trial: Trial, bundle: Bundle, chosen: Sequence[tuple[str, int]]) -> list[Rollout]:
@@ -145,20 +160,15 @@ def most_changed(trial: Trial, before: Sequence[Scored], after: Sequence[Scored]
     return chosen
 
 
-def changes(before: Outcome, after: Outcome) -> dict[str, Difference]:
-    """Metric by metric over the segments, those of the alignment's rewards first."""
-    found = differences(before.scored, after.scored)
-    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("reward_")))
-
-
-def proxies(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, float]:
-    """Content and speech of a rollout; NaN where the agent said nothing. On the axis of backchannels also how far the
-    times of its own are from the human's (0 to 1)."""
+def further_metrics(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, float]:
+    """The proxy reward, content and speech of a rollout; NaN where the agent said nothing. On the axis of backchannels
+    also how far the times of its own are from the human's (0 to 1)."""
     scene, found = rollout.scene, {}
     agent = scene.timeline.agent.clipped(scene.start, scene.end)
     said = [w for w in agent.words or () if w.end > w.start]
     if axis in SAYING:
-        found["content_proxy"] = proxy.score([scene])[0] if said else math.nan
+        found["proxy_reward"] = proxy.score([scene])[0] if said else math.nan
+        found |= content_of(scene)
     heard = [total(clip(agent.speech, w.start, w.end + HEARD_S)) > 0 for w in said]
     found["words_heard"] = sum(heard) / len(heard) if heard else math.nan
     if axis == "backchannel":

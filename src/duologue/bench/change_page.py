@@ -1,4 +1,5 @@
-"""The report of `duologue demo`: what alignment changed, metric by metric, and rollouts before and after to hear."""
+"""The report of an alignment: what it changed and whether that is listening, beside people and machines, and rollouts
+before and after to hear."""
 
 from __future__ import annotations
 
@@ -6,41 +7,31 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from duologue.axes import AXES
 from duologue.base.charts import curves
 from duologue.base.report import Band, Cell, Fact, Figure, Lane, Page, Sample, Span, Table
+from duologue.bench.evidence import Evidence
+from duologue.bench.metrics import METRICS, label_of, verdict
+from duologue.bench.reference_table import OVER_TALK, REWARDS, reference_rows_table
 from duologue.bench.rows import Row, number
-from duologue.bench.segment_scores import Difference
+from duologue.bench.segment_scores import SUM_Z, WHEN, Difference
+from duologue.bench.significance import LEVEL, Comparisons, Estimate
 from duologue.dialogue.scenes import Scene
 from duologue.train.rollout_files import stereo
 
 if TYPE_CHECKING:
     from duologue.base.report.model import Sound
 
-Direction = Literal[1, 0, -1]
-METRICS: Mapping[str, tuple[str, Direction, str]] = {
-    "reward_pause": ("reward: pause", 1, "-1 if the agent speaks for more than 1 s, else 0"),
-    "reward_turn_taking": ("reward: turn-taking (s)", 1, "minus the delay of the first utterance over 1 s"),
-    "reward_backchannel": ("reward: backchannel", 1, "F1 within 1 s of the human's, take-overs counted against it"),
-    "reward_interruption": ("reward: interruption (s)", 1, "minus the delay of the answer to who broke in"),
-    "pause_take_over": ("take-over in a pause", -1, "share of segments"),
-    "pause_speech": ("speech in segments with a pause", 0, "share of the time"),
-    "turn_taking_answered": ("take-over at the end of a turn", 1, "share of segments"),
-    "turn_taking_latency": ("its latency (s)", -1, "from the end of the user's turn, where both models answer"),
-    "backchannel_per_minute": ("backchannels a minute", 0, "of the user's speech"),
-    "backchannel_divergence": ("their times against the human's", -1, "Jensen-Shannon divergence, 0 to 1"),
-    "backchannel_take_over": ("take-over while the user speaks", -1, "share of segments"),
-    "interruption_answered": ("answers to who broke in", 1, "share of segments"),
-    "interruption_latency": ("their latency (s)", -1, "from the end of the interruption, where both models answer"),
-    "interruption_stop_latency": ("stops after (s)", -1, "from the onset of the interruption"),
-    "interruption_talked_through": ("talks through it", -1, "share of interruptions that met a speaking agent"),
-    "content_proxy": ("content, a proxy", 1, "0 to 2: n-grams of people's chats, and repetition"),
-    "words_heard": ("speech, a proxy: words heard", 1, "share of written words with speech in or just after them"),
-    "words_understood": ("speech: words understood", 1, "1 less the word errors of a recogniser, by its own words"),
-    "sound_log_likelihood": ("speech, a proxy: likelihood", 1, "of audio tokens under the model before, nats a token"),
-}
-"""Label, which way is better (0: neither), and what it is."""
+ONE_SEED = "This model, not the method: one training seed. Runs of several seeds: duologue compare RUN RUN RUN."
+LISTENING = (
+    "Listening check: the same model with another segment's user in its ear is scored against this segment's events; "
+    "the gain is the reward with its own user less that. Near 0: its timing would suit anybody, and what alignment "
+    "taught is a rhythm; above 0: it listens."
+)
+SURVIVES = "*"
+"""Marks a verdict that holds for all comparisons together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,53 +44,137 @@ class Pair:
     rewards: tuple[float, float]
 
 
-def verdict(metric: str, change: Difference) -> str:
-    """better, worse, changed, or nothing where the interval holds 0."""
-    _, way, _ = METRICS.get(metric, (metric, 0, ""))
-    if not change.clear:
-        return ""
-    return "changed" if not way else "better" if way * change.mean > 0 else "worse"
-
-
 def page(
-    model: str, changed: Mapping[str, Difference], live: tuple[Sequence[Row], Sequence[Row]],
-    curve: Sequence[Mapping[str, Any]], pairs: Sequence[Pair], *, notes: Sequence[str], command: str,
+    model: str, evidence: Evidence, curve: Sequence[Mapping[str, Any]], pairs: Sequence[Pair], *,
+    notes: Sequence[str], command: str,
 ) -> Page:  # fmt: skip
     """The whole page.
 
     Args:
         model: what was aligned.
-        changed: by metric.
-        live: rows of talks with scripted users, before and after.
+        evidence: what both models did.
         curve: rows of metrics of the training.
         pairs: segments to be heard.
         notes: what must be known to read the numbers.
         command: that made them.
     """
-    verdicts = [verdict(metric, change) for metric, change in changed.items()]
     return Page(
         title=f"{model}, before and after alignment",
-        subtitle=f"{verdicts.count('better')} metrics clearly better, {verdicts.count('worse')} clearly worse, of "
-        f"{len(changed)}",
-        tables=[change_table(changed), *([live_table(*live)] if live[0] else [])],
+        subtitle=f"part: {evidence.part}; {in_short(evidence)}; one training seed",
+        tables=outcome_tables(evidence),
         figures=[reward_curve(name, curve) for name in reward_names(curve)],
         samples=[sample for i, pair in enumerate(pairs) for sample in both(i, pair)],
-        notes=list(notes),
+        notes=[*notes, ONE_SEED],
         command=command,
     )
 
 
-def change_table(changed: Mapping[str, Difference]) -> Table:
+def outcome_tables(evidence: Evidence) -> list[Table]:
+    """What the models earn beside people and machines, whether they listen, and what changed."""
+    shown = {name: d for name, d in evidence.changed.items() if not name.startswith("hearing_")}
+    tables = [
+        reference_rows_table(
+            "Rewards beside people and machines", REWARDS, evidence.agents, evidence.models,
+            note="The same segments and rules for all. Nobody but the human and the voice-activity rule hears.",
+        ),
+        *([listening_table(evidence)] if evidence.listening["after"] else []),
+        *([content_table(evidence)] if evidence.content else []),
+        change_table(shown, evidence.comparisons),
+        reference_rows_table(
+            "Over-talking", OVER_TALK, evidence.agents, evidence.models,
+            note="Shares of segments with speech where the human says nothing; the human's backchannels a minute are "
+            "those of the same segments.",
+        ),
+    ]  # fmt: skip
+    return [*tables, *([live_table(*evidence.live)] if evidence.live[0] else [])]
+
+
+def in_short(evidence: Evidence) -> str:
+    """How many comparisons there are, and what is left of them when their number is accounted for."""
+    held = evidence.comparisons
+    verdicts = [verdict(metric, d) for metric, d in evidence.changed.items() if metric in held.surviving]
+    return (
+        f"of {held.total} comparisons {verdicts.count('better')} are better and {verdicts.count('worse')} worse after "
+        "Holm's correction"
+    )
+
+
+def listening_table(evidence: Evidence) -> Table:
+    """The gain of hearing of both models on each axis, and in sum."""
+    rows: list[tuple[Fact | Cell, ...]] = []
+    for axis in (*AXES, SUM_Z):
+        metric = f"hearing_{axis}"
+        if metric not in evidence.changed:
+            continue
+        cells: list[Fact] = []
+        for when in WHEN:
+            e = evidence.listening[when][axis]
+            cells += [e.mean, span(e)]
+        d = evidence.changed[metric]
+        mark = marked(metric, d, evidence.comparisons)
+        rows.append((Cell(label_of(metric), METRICS[metric][2]), *cells, d.mean, span(d), mark))
+    heads = ("", "before", "95 % interval", "after", "95 % interval", "difference", "95 % interval", "")
+    return Table("Does it listen?", heads, rows, LISTENING)
+
+
+def content_table(evidence: Evidence) -> Table:
+    """What both models and the human say, by measures that nothing rewards."""
+    said = evidence.content
+    counted = next(iter(said.values())).words
+    rows: list[tuple[Fact | Cell, ...]] = [
+        (Cell(f"distinct words in {counted}", "equally many words of everybody"),
+         *(c.distinct_words for c in said.values())),
+        (Cell("distinct bigrams", "share of all, in as many words"), *(c.distinct_bigrams for c in said.values())),
+        (Cell("entropy of words (bits)", "in as many words"), *(c.entropy for c in said.values())),
+        (Cell(label_of("content_pmi"), METRICS["content_pmi"][2]), *(with_span(c.pmi) for c in said.values())),
+        (Cell(label_of("content_echo"), METRICS["content_echo"][2]), *(with_span(c.echo) for c in said.values())),
+        (Cell("words said", "in turn-taking and interruption segments, without fillers and repetitions"),
+         *(c.words_said for c in said.values())),
+    ]  # fmt: skip
+    note = (
+        "Nothing here is rewarded. Words are the models' own text. Worse than the human on the first four is "
+        "poorer speech; an echo fits its turn without answering it."
+    )
+    return Table("Content, never rewarded", ("", *said), rows, note)
+
+
+def with_span(estimate: Estimate) -> Fact:
+    """A value with its interval; None if nothing is known."""
+    if math.isnan(estimate.mean):
+        return None
+    return f"{number(estimate.mean)} ({span(estimate)})" if span(estimate) else number(estimate.mean)
+
+
+def change_table(changed: Mapping[str, Difference], comparisons: Comparisons) -> Table:
     """Every metric with both models' means, and the difference over segments with its interval."""
     rows: list[tuple[Fact | Cell, ...]] = []
     for metric, d in changed.items():
         label, way, what = METRICS.get(metric, (metric, 0, ""))
-        span = "" if math.isnan(d.low) else f"{number(d.low)} to {number(d.high)}"
         better = {1: "up", -1: "down", 0: ""}[way]
-        rows.append((Cell(label, what), better, d.before, d.after, d.mean, span, d.segments, verdict(metric, d)))
-    heads = ("held-out segments", "better", "before", "after", "difference", "95 % interval", "segments", "")
-    note = "Paired: equal segments, settings and seeds; intervals by bootstrap over segments in which both are known."
-    return Table("What changed", heads, rows, note)
+        mark = marked(metric, d, comparisons)
+        rows.append((Cell(label, what), better, d.before, d.after, d.mean, span(d), d.segments, mark))
+    heads = ("", "better", "before", "after", "difference", "95 % interval", "segments", "")
+    return Table("What changed", heads, rows, comparisons_note(comparisons))
+
+
+def comparisons_note(comparisons: Comparisons) -> str:
+    """How intervals and marks are to be read."""
+    return (
+        "Paired: equal segments, settings and draws; intervals by bootstrap over segments. A verdict says that the "
+        f"interval of one metric excludes 0. {comparisons.total} comparisons were made: {SURVIVES} marks what survives "
+        f"Holm's correction for all of them at {LEVEL:.0%} (sign flips over segments)."
+    )
+
+
+def marked(metric: str, change: Difference, comparisons: Comparisons) -> str:
+    """The verdict of a metric, with its mark if it holds for all comparisons together."""
+    said = verdict(metric, change)
+    return f"{said} {SURVIVES}" if said and metric in comparisons.surviving else said
+
+
+def span(estimate: Difference | Estimate) -> str:
+    """The 95 % interval in words; nothing if there is none."""
+    return "" if math.isnan(estimate.low) else f"{number(estimate.low)} to {number(estimate.high)}"
 
 
 def live_table(before: Sequence[Row], after: Sequence[Row]) -> Table:
@@ -118,7 +193,7 @@ def reward_names(curve: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def reward_curve(name: str, curve: Sequence[Mapping[str, Any]]) -> Figure:
     """A reward over the steps of the training."""
-    label = METRICS.get(name, (name.removeprefix("reward_"), 1, ""))[0]
+    label = label_of(name)
     points = [(float(row["step"]), float(row[name])) for row in curve if name in row]
     return Figure(label, curves({"mean of the step's rollouts": points}, x_label="step", y_label="reward"))
 

@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from duologue.base.errors import UserError
+
+if TYPE_CHECKING:
+    from duologue.bench.segment_scores import Difference, Played
+    from duologue.bench.significance import Comparisons
 
 PLACES = (
     "out",
@@ -32,8 +36,9 @@ PLACES = (
 class CompareConfig:
     """Tabulate runs: the options in which they differ, and the means of their last rows of metrics.
 
-    Runs that differ in their seed alone are one column, with their mean and its 95 % interval. A run of duologue demo
-    also shows what changed on held-out segments.
+    Runs that differ in their seed alone are one column, with their mean and its 95 % interval. Runs of duologue demo,
+    or of duologue evaluate align, have a second table: what changed on the segments that they were measured on, with
+    intervals over segments and seeds, and what of it survives Holm's correction for the number of comparisons.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS")]
@@ -56,6 +61,10 @@ class Ran:
     """By dotted name, without where it was and with which seed."""
     values: dict[str, float]
     """By metric."""
+    part: str
+    """What it was measured on; empty if it was not."""
+    played: list[Played]
+    """What its models did in each segment before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,12 @@ class Column:
     options: Mapping[str, Any]
     values: Mapping[str, tuple[float, float, int]]
     """By metric: mean, half of the interval's width (NaN for one run), runs."""
+    part: str
+    """What its runs were measured on; empty if they were not, or not on the same."""
+    changed: Mapping[str, Difference]
+    """What changed from before to after, by metric, over seeds and segments."""
+    comparisons: Comparisons
+    """Which of that holds for all comparisons of the column together."""
 
 
 def main(config: CompareConfig) -> int:
@@ -83,12 +98,18 @@ def main(config: CompareConfig) -> int:
     columns = grouped(ran)
     names = [name for name in dict.fromkeys(n for c in columns for n in c.values)
              if not config.metrics or name.startswith(config.metrics)]  # fmt: skip
-    if not names:
+    changes = [name for name in dict.fromkeys(n for c in columns for n in c.changed)
+               if not config.metrics or name.startswith(config.metrics)]  # fmt: skip
+    if not names and not changes:
         raise UserError("no run has such a metric", place="--metrics", mend=f"for example {_some(columns)}")
     show(columns, names)
+    if changes:
+        show_changes(columns, changes)
     if config.json is not None:
         write_json(config.json, [
             {"runs": c.name, "options": dict(c.options), "metrics": {n: _plain(c.values.get(n)) for n in names}}
+            | ({"part": c.part, "changes": _plain_changes(c, changes), "comparisons": c.comparisons.total}
+               if c.changed else {})
             for c in columns
         ])  # fmt: skip
     return 0
@@ -99,6 +120,8 @@ def read_run(path: Path, last: int) -> Ran:
     from duologue.base.config import read_yaml
     from duologue.base.files import read_json
     from duologue.base.metrics import read_rows
+    from duologue.bench.evidence import SCORED
+    from duologue.bench.segment_scores import played_rows
 
     if not (path / "config.yaml").is_file():
         raise UserError("is no run folder (no config.yaml)", place=path, mend="name what a command wrote with -o")
@@ -107,12 +130,13 @@ def read_run(path: Path, last: int) -> Ran:
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "step"]
     means = {name: _mean([row[name] for row in rows if name in row][-last:]) for name in names}
     values = {name: mean for name, mean in means.items() if mean is not None}
-    result = read_json(path / "result.json") if (path / "result.json").is_file() else None
-    if isinstance(result, dict) and isinstance(result.get("difference"), dict):
-        values |= {f"change of {name}": float(x[0]) for name, x in result["difference"].items() if x[0] is not None}
-    if not values:
+    kept: dict[str, Any] = {"part": "", "segments": []}
+    if (path / SCORED).is_file():
+        kept = read_json(path / SCORED)
+    if not values and not kept["segments"]:
         raise UserError("has measured nothing yet", place=path, mend="wait for its first row of metrics")
-    return Ran(path, str(made.get("verb")), options_of(made), values)
+    verb, played = str(made.get("verb")), played_rows(kept["segments"])
+    return Ran(path, verb, options_of(made), values, kept["part"], played)
 
 
 def options_of(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +158,8 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def grouped(ran: Sequence[Ran]) -> list[Column]:
     """Runs that were asked the same are one column; only options in which columns differ are kept."""
+    from duologue.bench.significance import holm
+
     kinds: list[list[Ran]] = []
     for run in ran:
         same = next((kind for kind in kinds if kind[0].options == run.options), None)
@@ -148,8 +174,23 @@ def grouped(ran: Sequence[Ran]) -> list[Column]:
         names = dict.fromkeys(name for run in kind for name in run.values)
         values = {name: interval([run.values[name] for run in kind if name in run.values]) for name in names}
         title = kind[0].path.name if len(kind) == 1 else f"{kind[0].path.name} and {len(kind) - 1} more"
-        columns.append(Column(title, {name: kind[0].options.get(name) for name in differ}, values))
+        part, changed = changes_of(kind)
+        holding = holm({name: d.p for name, d in changed.items()})
+        options = {name: kind[0].options.get(name) for name in differ}
+        columns.append(Column(title, options, values, part, changed, holding))
     return columns
+
+
+def changes_of(kind: Sequence[Ran]) -> tuple[str, dict[str, Difference]]:
+    """Which segments runs that differ in their seed were measured on, and what changed on those that all have; nothing
+    if they share none."""
+    from duologue.bench.segment_scores import differences
+
+    measured = [run for run in kind if run.played]
+    parts = {run.part for run in measured}
+    if len(parts) != 1:
+        return "", {}
+    return parts.pop(), differences(*(run.played for run in measured))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, int]:
@@ -178,6 +219,39 @@ def show(columns: Sequence[Column], names: Sequence[str]) -> None:
         table.add_row(name, *(_cell(column.values.get(name)) for column in columns))
     console = Console()
     (console if console.is_terminal else Console(width=max(100, 40 + 24 * len(columns)))).print(table)
+
+
+def show_changes(columns: Sequence[Column], names: Sequence[str]) -> None:
+    """Print what changed from before to after, column by column."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from duologue.bench.change_page import ONE_SEED, SURVIVES, marked, span
+    from duologue.bench.metrics import label_of
+    from duologue.bench.rows import number
+
+    console = Console()
+    wide = console if console.is_terminal else Console(width=130)
+    for column in columns:
+        if not column.changed:
+            continue
+        table = Table("metric", "before", "after", "difference", "95 % interval", "each seed", "segments", "",
+                      title=f"{column.name}: before and after ({column.part})", title_justify="left")  # fmt: skip
+        for name in names:
+            if name in column.changed:
+                d = column.changed[name]
+                means = [number(x) for x in (d.before, d.after, d.mean)]
+                cells = [*means, span(d), ", ".join(map(number, d.by_seed)), str(d.segments)]
+                table.add_row(label_of(name), *cells, marked(name, d, column.comparisons))
+        wide.print(table)
+        print(f"{column.comparisons.total} comparisons; {SURVIVES} survives Holm's correction for all of them.")
+        if all(len(d.by_seed) == 1 for d in column.changed.values()):
+            print(ONE_SEED)
+
+
+def _plain_changes(column: Column, names: Sequence[str]) -> dict[str, Any]:
+    held, chosen = column.comparisons.surviving, {n: d for n, d in column.changed.items() if n in names}
+    return {n: {**d._asdict(), "seeds": len(d.by_seed), "survives": n in held} for n, d in chosen.items()}
 
 
 def _cell(value: tuple[float, float, int] | None) -> str:

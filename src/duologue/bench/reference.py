@@ -122,24 +122,62 @@ def reference_rows(
     z_sums = np.zeros(len(names))
     for axis, played in scenes.items():
         acted = [[agents[name].play(scene) for name in names] for scene in played]
-        earned = np.array([[AXES[axis].reward(s, rewards.of(axis))[axis] for s in row] for row in acted])
+        earned = earned_rewards(axis, acted, rewards)
         z_sums += z_scores(earned).mean(axis=0)
         for i, name in enumerate(names):
             rows[name][axis] = float(earned[:, i].mean())
             measures = [AXES[axis].measure(row[i], rewards.of(axis)) for row in acted]
-            for metric in measures[0]:
-                known = [m[metric] for m in measures if not math.isnan(m[metric])]
-                rows[name][f"{axis}_{metric}"] = float(np.mean(known)) if known else math.nan
+            rows[name] |= {f"{axis}_{m}": known_mean([x[m] for x in measures]) for m in measures[0]}
     for i, name in enumerate(names):
         rows[name] |= {axis: math.nan for axis in AXES if axis not in scenes}
         rows[name] |= {"sum_raw": sum(rows[name][axis] for axis in scenes), "sum_z": float(z_sums[i])}
     return rows
 
 
-def z_scores(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rewards [scenes, agents] in standard deviations over the agents of each scene; 0 where all are equal."""
-    spread = rewards.std(axis=1, keepdims=True)
-    centred = rewards - rewards.mean(axis=1, keepdims=True)
+def model_row(
+    values: Mapping[tuple[str, str], Mapping[str, float]],
+    scenes: Mapping[str, Sequence[Scene]],
+    rewards: RewardSettings,
+    agents: Mapping[str, ReferenceAgent] = REFERENCE_AGENTS,
+) -> dict[str, float]:
+    """What a model earned and did, as `reference_rows` has it of agents, in the same units.
+
+    Args:
+        values: metrics by name (`reward_AXIS`, `AXIS_MEASURE`), by axis and segment: `segment_scores.by_segment`.
+        scenes: of the same segments, by axis, as people played them.
+        rewards: the rules by which both were scored.
+        agents: the z-scores are over these, without the model.
+    """
+    row: dict[str, float] = {axis: math.nan for axis in AXES if axis not in scenes}
+    z_sum = 0.0
+    for axis, played in scenes.items():
+        own = [values[axis, scene.id] for scene in played]
+        earned = np.array([[metrics[f"reward_{axis}"]] for metrics in own])
+        pool = earned_rewards(axis, [[agent.play(scene) for agent in agents.values()] for scene in played], rewards)
+        z_sum += float(z_scores(earned, pool).mean())
+        row[axis] = float(earned.mean())
+        names = dict.fromkeys(n for metrics in own for n in metrics if n.startswith(f"{axis}_"))
+        row |= {name: known_mean([metrics.get(name, math.nan) for metrics in own]) for name in names}
+    return row | {"sum_raw": sum(row[axis] for axis in scenes), "sum_z": z_sum}
+
+
+def earned_rewards(axis: str, acted: Sequence[Sequence[Scene]], rewards: RewardSettings) -> NDArray[np.float64]:
+    """The axis' reward of scenes as agents played them [scenes, agents]."""
+    return np.array([[AXES[axis].reward(scene, rewards.of(axis))[axis] for scene in row] for row in acted])
+
+
+def known_mean(values: Sequence[float]) -> float:
+    """The mean of those that are not NaN; NaN if all are."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def z_scores(rewards: NDArray[np.float64], pool: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Rewards [scenes, agents] in standard deviations over a pool of agents [scenes, N] in each scene, by default over
+    the agents themselves; 0 where all of the pool are equal."""
+    pool = rewards if pool is None else pool
+    spread = pool.std(axis=1, keepdims=True)
+    centred = rewards - pool.mean(axis=1, keepdims=True)
     z: NDArray[np.float64] = centred * (spread > 1e-9) / np.maximum(spread, 1e-9)
     return z
 
