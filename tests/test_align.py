@@ -14,13 +14,15 @@ from duologue.base.config import from_dict, read_yaml, to_yaml
 from duologue.base.errors import UserError
 from duologue.base.files import read_json
 from duologue.base.metrics import read_rows
+from duologue.bench.compare import read_run
 from duologue.engine.bundle import load
 from duologue.train.align import mined, read_segments, read_settings
 from duologue.train.align_settings import AlignSettings
 
 VERBS = Group("x", {"align": Verb("x", "duologue.train.align:main")})
 SMALL = [
-    "--model", "random:tiny@0", "--threads", "1", "--device", "cpu", "--keep-every", "1", "--set", "steps=2",
+    "--model", "random:tiny@0", "--threads", "1", "--device", "cpu", "--keep-every", "1", "--dev", "none", "--set",
+    "steps=2",
     "rollouts.groups=2", "rollouts.group=2", "rollouts.slots=4", "update.rows=2",
 ]  # fmt: skip
 
@@ -45,6 +47,26 @@ def test_the_shipped_corpus_aligns_a_model_that_then_loads(tmp_path: Path) -> No
     assert {"agent", "user", "events", "advantage"} <= set(told)
 
 
+def test_held_out_segments_are_measured_while_it_learns_and_choose_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By default those of the shipped corpus, where its other part is learned from."""
+    out, small = tmp_path / "run", [x for x in SMALL if x not in ("--dev", "none")]
+    small[small.index("--set") : small.index("--set")] = ["--dev-segments", "2", "--evaluate-every", "1"]
+    given = ("nano-demo", "-o", out, *small, "rollouts.axes=[pause, interruption]", "--json", tmp_path / "x")
+    assert align(*given) == 0
+    rows = read_rows(out / "metrics.jsonl")
+    held = [row for row in rows if "held_out_z" in row]
+    assert [row["step"] for row in held] == [1, 2]
+    assert all({"held_out_reward_pause", "held_out_first_pause", "held_out_z_pause"} <= row.keys() for row in held)
+    assert "nothing is held out of interruption" in capsys.readouterr().out
+    assert read_json(tmp_path / "x")["held_out_z"] == held[-1]["held_out_z"]
+    assert load(out / "best", device="cpu").config.lineage[-1].what == "Alignment by Duologue"
+    names = [path.name for path in (out / "checkpoints").iterdir()]
+    assert sorted(names) == ["step-0000001.pt", "step-0000002.pt"]
+    assert "held_out_z" in read_run(out, 10).values, "duologue compare reads it"
+
+
 def test_a_run_says_every_setting_and_goes_on_only_with_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,13 +75,13 @@ def test_a_run_says_every_setting_and_goes_on_only_with_the_same(
     assert align("nano-demo", "-o", out, *small) == 0
     said = read_yaml(out / "config.yaml")
     record = said["record"]
-    assert from_dict(AlignSettings, record["settings"]) == read_settings("nano-demo", tuple(small[9:]))
+    assert from_dict(AlignSettings, record["settings"]) == read_settings("nano-demo", tuple(small[11:]))
     assert (record["model"], record["judge"], record["agent_words"]) == ("random:tiny@0", "proxy", "none")
     assert "text_seed" not in record["sampling"]
     assert "commit" in said
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(to_yaml(record["settings"]))
-    assert align(recipe, "-o", out, *SMALL[:9], "steps=1", "--resume") == 0
+    assert align(recipe, "-o", out, *SMALL[:11], "steps=1", "--resume") == 0
     capsys.readouterr()
     rows = read_rows(out / "metrics.jsonl")
     assert align("nano-demo", "-o", out, *small, "update.policy.high=0.3", "--resume") == 2

@@ -658,30 +658,6 @@ class TestWatch:
         watch = Watch(GuardSettings(kl=None, patience=1))
         watch.see({"kl": 99.0}, "step 1")
 
-    def test_the_best_rewards_so_far_are_known_after_a_kill_too(self) -> None:
-        watch, again = Watch(GuardSettings()), Watch(GuardSettings())
-        assert not watch.improved()
-        watch.see({"reward_a": 1.0, "reward_b": 0.0, "kl": 0.0}, "")
-        assert watch.improved()
-        watch.see({"reward_a": 0.5}, "")
-        assert not watch.improved()
-        again.restore(watch.state())
-        again.see({"reward_a": 9.0}, "")
-        assert again.improved()
-
-    def test_the_best_model_is_kept_apart(self, tmp_path: Path) -> None:
-        names: list[str] = []
-        worth = iter([0.0, 5.0, -50.0, -50.0])
-        one = learner(
-            settings(4), lambda axis, group: {"w": [next(worth, 0.0)] * len(group)},
-            publish=lambda run, name: names.append(name),
-        )  # fmt: skip
-        with RunFolder.create(tmp_path / "run", "align", settings()) as run:
-            for number in range(2):
-                one.step(number)
-                one.publish(run)
-        assert names == ["model", "best", "model"]
-
 
 class TestSettings:
     @pytest.mark.parametrize("recipe", RECIPES)

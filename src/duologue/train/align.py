@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from duologue.engine.bundle import Bundle
     from duologue.train.align_learner import AlignLearner
     from duologue.train.align_settings import AlignSettings
+    from duologue.train.held_out import HeldOut
     from duologue.train.parallel import World
     from duologue.train.rollout_batches import Batch
     from duologue.train.rollouts import Recorded
@@ -56,6 +57,13 @@ class AlignConfig:
     """The folder of the run; by default runs/align-N."""
     set: tuple[str, ...] = ()
     """Settings that differ from the recipe's: NAME=VALUE, such as steps=10 or update.optimizer.rate=1e-5."""
+    dev: str | None = None
+    """Folder of segments that are measured on while learning, none of which is learned from; by default the held-out
+    part of the corpus that comes with the package where its other part is learned from, else nothing; none: nothing."""
+    evaluate_every: int = 10
+    """Steps between two measurements on --dev; 0: at the end alone. best/ holds the model that was best on them."""
+    dev_segments: int = 16
+    """Of each axis, the first so many of --dev."""
     keep_every: int = 10
     """Steps between two whose best and worst rollouts are kept as sound; 0: none are."""
     keep_tokens: bool = False
@@ -169,13 +177,17 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
             bundle, segments, settings, seed=config.seed, reward=reward, voice=voice,
             publish=lambda run, name: publish(learner, run.path / name, config.recipe, config.segments), keep=keep,
             replay=replay_of(config.replay), world=world,
+            held_out=held_out_of(config, settings, bundle, run.path, world),
         )  # fmt: skip
         if learner.plan is not None:
             print(learner.plan.line())
+        long = sum(map(len, segments.values())) - sum(map(len, learner.segments.values()))
+        if long > 0 and settings.rollouts.window is None:
+            print(f"{long} segments are longer than {settings.rollouts.most_s:g} s and left out")
         loop = LoopConfig(
             steps=settings.steps,
             log_every=1,
-            validate_every=settings.steps,
+            validate_every=config.evaluate_every or settings.steps,
             save_minutes=config.save_minutes,
             keep_checkpoints=config.keep_checkpoints,
         )
@@ -183,10 +195,62 @@ def _align(config: AlignConfig, world: World, device: str) -> None:
             train(learner, run, loop, world)
         if not world.leads:
             return
-        last = run.rows()[-1]
+        last = last_row(run.rows())
         print(f"{run.path / 'model'}: {', '.join(f'{k} {v:.4g}' for k, v in last.items() if v)}")
         if config.json is not None:
             write_json(config.json, last)
+
+
+def last_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All that was measured at the last step, held-out segments included."""
+    step = rows[-1]["step"]
+    return {name: value for row in rows if row["step"] == step for name, value in row.items()}
+
+
+def held_out_of(
+    config: AlignConfig, settings: AlignSettings, bundle: Bundle, folder: Path, world: World
+) -> HeldOut | None:
+    """What a run is measured on while it learns; None for nothing. Rank 0 mines and encodes what the others read.
+
+    Raises:
+        UserError: no segments there.
+    """
+    from duologue.corpus.store import SegmentStore
+    from duologue.train.align_learner import shaped
+    from duologue.train.held_out import HeldOut
+
+    if config.dev == "none" or (config.dev is None and config.segments != SAMPLE):
+        return None
+    rolled = replace(settings.rollouts, window=None)
+    segments: dict[str, list[Recorded]] = {}
+    for first in (True, False):
+        if world.leads == first:
+            place = dev_folder(config.dev or SAMPLE, bundle, folder)
+            present = SegmentStore(place).axes
+            axes = [axis for axis in rolled.axes if axis in present]
+            segments = read_segments(place, axes, bundle, folder / "dev-tokens")
+        world.tell(None)
+    played = {axis: found[: config.dev_segments] for axis, found in shaped(segments, rolled).items()}
+    given = {axis: found for axis, found in played.items() if found}
+    lacking = [axis for axis in rolled.axes if axis not in given]
+    if lacking:
+        print(f"nothing is held out of {', '.join(lacking)}")
+    return HeldOut(segments=given, context_s=rolled.context_s[1] if rolled.context else 0.0) if given else None
+
+
+def dev_folder(name: str, bundle: Bundle, folder: Path) -> Path:
+    """The folder of held-out segments: of the sample, those that come with tokens of this model's codec, else the
+    held-out part of its sound, mined into `folder`."""
+    from duologue.corpus.encoding import header_of
+    from duologue.corpus.sample import sample_segments
+    from duologue.corpus.token_cache import read_header
+
+    if name != SAMPLE:
+        return Path(name)
+    shipped = sample_segments("dev")
+    if read_header(shipped / "tokens") == header_of(bundle.need_codec()):
+        return shipped
+    return mined(SAMPLE, folder / "dev", part="heldout")
 
 
 def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
@@ -264,8 +328,8 @@ def tokens_of(folder: Path, axes: Sequence[str], bundle: Bundle, cache: Path) ->
     return TokenCache(cache)
 
 
-def mined(name: str, folder: Path) -> Path:
-    """The folder of segments; those of the shipped corpus are mined into `folder` first, the same every time."""
+def mined(name: str, folder: Path, part: Literal["train", "heldout"] = "train") -> Path:
+    """The folder of segments; a part of the shipped corpus is mined into `folder` first, the same every time."""
     from duologue.corpus.candidates import MiningConfig
     from duologue.corpus.mine import read_corpus
     from duologue.corpus.mining import mine
@@ -274,7 +338,7 @@ def mined(name: str, folder: Path) -> Path:
     if name != SAMPLE:
         return Path(name)
     if not (folder / "index.parquet").is_file():
-        mine(read_corpus(sample_folder("train"), None), folder, MiningConfig())
+        mine(read_corpus(sample_folder(part), None), folder, MiningConfig())
     return folder
 
 

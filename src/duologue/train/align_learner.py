@@ -43,6 +43,7 @@ from duologue.train.align_player import (
 from duologue.train.align_settings import AlignSettings, RolloutSettings
 from duologue.train.align_update import Updater
 from duologue.train.align_watch import UNSCORED, Watch
+from duologue.train.held_out import HeldOut, HeldOutScores, check_apart
 from duologue.train.parallel import ALONE, World, arrived, spread
 from duologue.train.rewarding import Pending, Rewarded, Rewarder, check_words
 from duologue.train.rollout_batches import Batch, Tokens
@@ -77,16 +78,17 @@ class AlignLearner:
         keep: is given each step's number, batch and advantages, as to write some of it down.
         replay: the batch of each step, drawn before, instead of rollouts.
         world: the processes that learn together; each plays whole groups, and all take the same steps.
+        held_out: what the policy is measured on before the first step and when `validate` is called; None: nothing.
 
     Raises:
-        UserError: an axis without segments.
+        UserError: an axis without segments, or a segment that is learned from and held out.
     """
 
     def __init__(
         self, bundle: Bundle, segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, *, seed: int,
         reward: Rewarder, publish: Callable[[RunFolder, str], None], voice: Voice | None = None,
         keep: Callable[[int, Batch, Tensor], None] | None = None,
-        replay: Callable[[int], Batch] | None = None, world: World = ALONE,
+        replay: Callable[[int], Batch] | None = None, world: World = ALONE, held_out: HeldOut | None = None,
     ) -> None:  # fmt: skip
         self.world = world
         if replay is not None and settings.update.imitation is not None:
@@ -115,7 +117,12 @@ class AlignLearner:
         self._watch = Watch(settings.guard)
         rolled, rate = settings.rollouts, bundle.need_codec().frame_rate
         played = [recorded.segment for found in self.segments.values() for recorded in found]
-        longest = prompt_room(rolled.text_prompt or "", voice) + longest_frames(played, rolled, rate)
+        frames = longest_frames(played, rolled, rate)
+        if held_out is not None:
+            check_apart(segments, held_out.segments)
+            checked = [recorded.segment for found in held_out.segments.values() for recorded in found]
+            frames = max(frames, longest_frames(checked, rolled, rate, most_s=held_out.context_s))
+        longest = prompt_room(rolled.text_prompt or "", voice) + frames
         drawn = None if replay is not None else sampling_of(rolled, bundle.config.sampling)
         dtype = torch.float32 if replay is not None else precision_of(rolled.dtype, self.device)
         memory = device_memory(self.device)
@@ -142,9 +149,14 @@ class AlignLearner:
             replace(bundle, lm=self.player), rolled.at_once, text_prompt=rolled.text_prompt or "", voice=voice,
             lead_s=rolled.lead_s or 0.0, frames=longest,
         )  # fmt: skip
+        own = sampling_of(rolled, bundle.config.sampling)
+        self._checks = None if held_out is None else HeldOutScores(held_out, own, world)
+        self._improved = False  # since the last time that the model was written
 
     def step(self, number: int) -> Mapping[str, float]:
         """One batch of rollouts, and its updates."""
+        if self._checks is not None and not self._checks.begun:
+            self._checks.begin(self.roller)
         begun = time.perf_counter()
         rng = np.random.default_rng([self.seed, number])
         batch, shown = (self._replay(number), []) if self._replay is not None else self._roll(rng, number)
@@ -167,7 +179,7 @@ class AlignLearner:
             learned = self.world.gather(learned)
         critic = self._updater.critic
         state = {"model": learned, "optimizers": self._updater.state(), "share": self._share, "bound": self._bound}
-        state |= {"watch": self._watch.state()}
+        state |= {"watch": self._watch.state(), "held_out": None if self._checks is None else self._checks.state()}
         return state if critic is None else state | {"critic": critic.state()}
 
     @torch.no_grad()
@@ -185,18 +197,24 @@ class AlignLearner:
         self._updater.optimizers.restore(state["optimizers"])
         self._share, self._bound = state["share"], state["bound"]
         self._watch.restore(state["watch"])
+        if self._checks is not None and state["held_out"] is not None:
+            self._checks.restore(state["held_out"])
         if self._updater.critic is not None:
             self._updater.critic.restore(arrived(state["critic"], self.model.text_emb.weight))
 
     def validate(self) -> Mapping[str, float]:
-        """Nothing: `duologue align` measures before and after on segments of its own."""
-        return {}
+        """What the policy earns on held-out segments (`HeldOutScores.measure`); nothing without any."""
+        if self._checks is None:
+            return {}
+        row, better = self._checks.measure(self.roller)
+        self._improved = self._improved or better
+        return row
 
     def publish(self, run: RunFolder) -> None:
-        """Write the model; as the best one too, if its rewards are the best so far."""
-        best = self._watch.improved()
-        for name in ("model", "best") if best else ("model",):
+        """Write the model; as the best one too, if `validate` has just found that it is."""
+        for name in ("model", "best") if self._improved else ("model",):
             self._publish(run, name)
+        self._improved = False
 
     def whole_weights(self) -> dict[str, Tensor] | None:
         """Where what learns lies in shards, all weights whole, on the CPU of rank 0; all processes call it. Else None:

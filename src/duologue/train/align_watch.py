@@ -1,4 +1,4 @@
-"""Watching over a run: it stops before a policy is ruined, and the best model so far is kept apart."""
+"""Watching over a run: it stops before a policy is ruined."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from duologue.train.align_settings import GuardSettings
 
 UNSCORED = "unscored_share"
 """Of a row: share of the answers to be graded that a judge did not grade."""
-MEMORY = 0.8
-"""Weight of what was before in the smoothed rewards."""
 
 
 class Watch:
@@ -24,38 +22,23 @@ class Watch:
 
     def __init__(self, guard: GuardSettings) -> None:
         self._guard = guard
-        self._smooth: dict[str, float] = {}
         self._beyond = 0
-        self._best = -math.inf
 
     def see(self, row: Mapping[str, float], place: object) -> None:
         """Take note of a step. Errors: UserError, what was measured has been beyond a limit for too many steps."""
-        for name, value in row.items():
-            if name.startswith("reward_") and not math.isnan(value):
-                before = self._smooth.get(name, value)
-                self._smooth[name] = MEMORY * before + (1 - MEMORY) * value
         wrong = self._wrong(row)
         self._beyond = self._beyond + 1 if wrong else 0
         if wrong and self._beyond >= self._guard.patience:
-            mend = "lower the rate or raise kl.beta; best/ holds the best model so far"
+            mend = "lower the rate or raise kl.beta; best/ holds the best model on held-out segments"
             if wrong.startswith(UNSCORED):
                 mend = "see its replies in rollouts/step-*/judge.jsonl, mend its server, and go on with --resume"
             raise UserError(f"{wrong}, {self._beyond} steps in a row", place=place, mend=mend)
 
-    def improved(self) -> bool:
-        """Whether the rewards, smoothed, are the best so far; they then are what has to be beaten."""
-        if not self._smooth:
-            return False
-        now = sum(self._smooth.values()) / len(self._smooth)
-        better = now > self._best
-        self._best = max(now, self._best)
-        return better
-
     def state(self) -> dict[str, Any]:
-        return {"smooth": dict(self._smooth), "beyond": self._beyond, "best": self._best}
+        return {"beyond": self._beyond}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self._smooth, self._beyond, self._best = dict(state["smooth"]), state["beyond"], state["best"]
+        self._beyond = state["beyond"]
 
     def _wrong(self, row: Mapping[str, float]) -> str:
         """What is beyond its limit; empty if nothing is."""

@@ -95,15 +95,17 @@ def train(learner: Learner, run: RunFolder, config: LoopConfig, world: World | N
                     run.log({"step": done} | {k: v / max(counted, 1) for k, v in sums.items()} | {"seconds": took})
                 sums.clear()
                 counted, since = 0, time.monotonic()
+            found: Mapping[str, float] = {}
             if done % config.validate_every == 0 or done == config.steps:
                 found = learner.validate()
                 if found and world.leads:
                     run.log({"step": done} | {f"held_out_{k}": v for k, v in found.items()})
                 since = time.monotonic()
-            # Metrics count from a checkpoint on only in whole rows, so checkpoints stand where rows do.
+            # Metrics count from a checkpoint on only in whole rows, so checkpoints stand where rows do; and where
+            # something was measured, so that what was best is what is written.
             if done == config.steps or (
                 done % config.log_every == 0
-                and world.agree(time.monotonic() - saved > 60 * config.save_minutes)  # clocks differ
+                and (bool(found) or world.agree(time.monotonic() - saved > 60 * config.save_minutes))  # clocks differ
             ):
                 _save(learner, run, done, config.keep_checkpoints, world)
                 saved = time.monotonic()
