@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from duologue.base.metrics import read_rows
 from duologue.bench.compare import read_run
 from duologue.engine.bundle import load
 from duologue.train.align import mined, read_segments, read_settings
+from duologue.train.align_learner import rollouts_for
 from duologue.train.align_settings import AlignSettings
 
 VERBS = Group("x", {"align": Verb("x", "duologue.train.align:main")})
@@ -75,7 +77,9 @@ def test_a_run_says_every_setting_and_goes_on_only_with_the_same(
     assert align("nano-demo", "-o", out, *small) == 0
     said = read_yaml(out / "config.yaml")
     record = said["record"]
-    assert from_dict(AlignSettings, record["settings"]) == read_settings("nano-demo", tuple(small[11:]))
+    asked = read_settings("nano-demo", tuple(small[11:]))
+    asked = replace(asked, rollouts=rollouts_for(asked.rollouts, load("random:tiny@0", device="cpu")))
+    assert from_dict(AlignSettings, record["settings"]) == asked
     assert (record["model"], record["judge"], record["agent_words"]) == ("random:tiny@0", "proxy", "none")
     assert "text_seed" not in record["sampling"]
     assert "commit" in said
