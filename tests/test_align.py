@@ -80,7 +80,7 @@ def test_a_run_says_every_setting_and_goes_on_only_with_the_same(
     asked = read_settings("nano-demo", tuple(small[11:]))
     asked = replace(asked, rollouts=rollouts_for(asked.rollouts, load("random:tiny@0", device="cpu")))
     assert from_dict(AlignSettings, record["settings"]) == asked
-    assert (record["model"], record["judge"], record["agent_words"]) == ("random:tiny@0", "proxy", "none")
+    assert (record["model"], record["judge"], record["agent_words"]) == ("random:tiny@0", "none", "none")
     assert "text_seed" not in record["sampling"]
     assert "commit" in said
     recipe = tmp_path / "mine.yaml"

@@ -42,8 +42,8 @@ METRICS: Mapping[str, tuple[str, Direction, str]] = MappingProxyType({
     "interruption_talked_through": ("talks through it", -1, "share of interruptions that met a speaking agent"),
     "interruption_over_talk": ("over-talk: interruption", -1, "share of segments with speech in the user's turns where "
                                "the human has none"),
-    "proxy_reward": ("proxy reward (optimised)", 0, "0 to 2: what the recipe rewards instead of content; says nothing "
-                     "of content"),
+    "proxy_reward": ("proxy reward", 0, "0 to 2: what a recipe with rewards.proxy optimises (nano-demo does "
+                     "not); says nothing of content"),
     "content_pmi": ("content: fits the turn (nats a word)", 1, "mutual information of answer and the user's turn under "
                     "a model that nothing is rewarded by; never rewarded"),
     "content_echo": ("content: echo of the turn", 0, "share of the answer's words that the user said just before"),
@@ -52,7 +52,7 @@ METRICS: Mapping[str, tuple[str, Direction, str]] = MappingProxyType({
     "words_understood": ("speech: words understood", 1, "1 less the word errors of a recogniser, by its own words"),
     "sound_log_likelihood": ("likelihood of sound (held by the loss)", 0, "of audio tokens under the model before, in "
                              "nats a token: the loss holds them to it, so it is no evidence"),
-    "reward_judge": ("judge's or proxy reward", 1, "0 to 2; in nano-demo the proxy, which says nothing of content"),
+    "reward_judge": ("judge's or proxy reward", 1, "0 to 2; the proxy's says nothing of content"),
 })  # fmt: skip
 """By name."""
 

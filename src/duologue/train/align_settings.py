@@ -433,10 +433,9 @@ def dpo() -> AlignSettings:
 
 def nano_demo() -> AlignSettings:
     """For the small model that comes with the package, on two CPU cores: cropped segments, all with some context, one
-    optimiser step for each batch of rollouts at a rate for so few, and the shipped proxy instead of a judge.
-
-    The proxy holds the words in place: without it short words that please all axes at once ("uh-huh") win. At three
-    quarters of a timing reward's weight it does not drown them. The voice is held by its divergence.
+    optimiser step for each batch of rollouts at a rate for so few. Timing alone is rewarded, by the one-unit rules:
+    nothing that is said about content was optimised. Answers weigh more than silence, for of a model that hears little
+    silence is learned first. The voice is held by its divergence.
     """
     optimizer = OptimizerConfig(kind="adamw", rate=4e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
     rollouts = RolloutSettings(
@@ -445,9 +444,11 @@ def nano_demo() -> AlignSettings:
     )  # fmt: skip
     update = UpdateSettings(
         updates=1, rows=32, optimizer=optimizer, kl=KLConfig(beta=0.05, audio=1.0, audio_streams=2),
-        advantage=AdvantageConfig(weights={"judge": 0.75, "pause": 1.5}),
+        advantage=AdvantageConfig(
+            weights={"pause": 0.75, "backchannel": 0.75, "turn_taking": 1.25, "interruption": 1.25}
+        ),
     )  # fmt: skip
-    return AlignSettings(steps=16, rollouts=rollouts, rewards=RewardSettings(proxy=True), update=update)
+    return AlignSettings(steps=16, rollouts=rollouts, update=update)
 
 
 RECIPES: Mapping[str, Callable[[], AlignSettings]] = MappingProxyType({
