@@ -1,72 +1,167 @@
-"""The shipped stand-in for a judge: people's talk above word salad, repetition and silence below."""
+"""The proxy reward: people's answers above models', and nothing that ignores the user above people."""
 
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from duologue.axes.proxy import BEST, Proxy, WordModel, count, key, repeated, word_model
+from duologue.axes.proxy import BEST, ENOUGH, FEATURES, Proxy, convolved, proxy_model, repeated
+from duologue.base.files import read_json
 from duologue.dialogue.lexicon import plain_words
 from duologue.dialogue.timeline import Word
-from test_axes_judge import scene
+from test_axes_judge import USER, scene
 
-TALK = "I think it was pretty good and I really like the food there"
-
-
-def grade(text: str) -> float:
-    return Proxy().grade(plain_words(text))
+ANSWERS = Path(__file__).parent / "data" / "answers.json"
+"""People's answers and two models' in the dev segments, made by `tools/collect_answers.py`: nano's, and those of nano
+after 14 steps of alignment with an earlier proxy reward, which counted trigrams."""
 
 
-def test_talk_beats_salad_beats_repetition_beats_silence() -> None:
-    salad = "there food really pretty the think like was good it I and I"
-    assert grade(TALK) > grade(salad) + 0.5
-    assert grade("yeah " * 12) < 0.2
-    assert grade("xqz wvub krrt plm") == 0
-    assert grade("") == 0
-    assert grade("so what do you like to do for fun") > 1.5
+@dataclass(frozen=True)
+class Row:
+    """An exchange, as plain words."""
+
+    segment: str
+    turn: list[str]
+    answers: dict[str, list[str]]
 
 
-def test_cheaters_do_not_beat_a_plain_answer() -> None:
-    for cheat in ("the the the the", "I think I think I think I think", "you know " * 6, "of the of the of the"):
-        assert grade(cheat) < grade(TALK)
+@cache
+def rows() -> list[Row]:
+    told = read_json(ANSWERS)
+    assert isinstance(told, dict)
+    assert told["part"] == "dev"
+    return [
+        Row(f"{x['axis']} {x['segment']}", x["user"].split(),
+            {"human": x["human"].split(), **{name: x[name][0].split() for name in told["models"]}})
+        for x in told["exchanges"]
+    ]  # fmt: skip
 
 
-def test_scenes_are_graded_by_what_the_agent_says_in_the_span() -> None:
-    said = tuple(Word(w, 1 + 0.2 * i, 1.1 + 0.2 * i) for i, w in enumerate(TALK.split()))
+def by_segment(answer: Callable[[Row], Sequence[str]]) -> dict[str, float]:
+    """The grade of each segment: the mean over its exchanges, as of a scene."""
+    grades: dict[str, list[float]] = {}
+    for row in rows():
+        grades.setdefault(row.segment, []).append(Proxy().grade(row.turn, answer(row)))
+    return {segment: float(np.mean(x)) for segment, x in grades.items()}
+
+
+@cache
+def of(name: str) -> dict[str, float]:
+    return by_segment(lambda row: row.answers[name])
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean: a bootstrap over segments."""
+    values, rng = np.array(differences), np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (4000, len(values)))].mean(1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+@pytest.mark.parametrize("model", ["base", "aligned"])
+def test_people_stand_above_models_in_segments_that_it_never_saw(model: str) -> None:
+    human, other = of("human"), of(model)
+    differences = [human[segment] - other[segment] for segment in human]
+    low, high = interval(differences)
+    wins = np.mean([d > 0 for d in differences]) + np.mean([d == 0 for d in differences]) / 2
+    print(f"\nhuman {np.mean(list(human.values())):.2f}, {model} {np.mean(list(other.values())):.2f}: "
+          f"{np.mean(differences):+.2f} ({low:+.2f} to {high:+.2f}), wins {wins:.2f} of {len(human)}")  # fmt: skip
+    assert low > 0
+    assert wins > 0.6
+
+
+def cycled(row: Row) -> list[str]:
+    """The next of a few phrases, whatever was said."""
+    phrases = ("yeah that's so cool", "i don't know what do you think", "oh nice i love that", "that's true i agree")
+    at = rows().index(row)
+    return " ".join(phrases[(at + i) % len(phrases)] for i in range(3)).split()
+
+
+def rare(row: Row) -> list[str]:
+    return random.Random(" ".join(row.turn)).sample(list(proxy_model().ngrams.words)[2000:], 15)
+
+
+CANNED = (
+    "yeah", "uh-huh", "yeah that's cool", "i don't know", "yeah that's cool i don't know what do you think",
+    "yeah i love it that's so cool what do you like to do for fun", "xqz wvub krrt plm zorb qunt",
+)  # fmt: skip
+"""Said to everything."""
+CHEATS: dict[str, Callable[[Row], Sequence[str]]] = {
+    "silence": lambda row: [],
+    "yeah yeah yeah": lambda row: ["yeah"] * 12,
+    "canned phrases in turn": cycled,
+    "the user's words": lambda row: row.turn,
+    "the user's last words": lambda row: ["yeah", *row.turn[-10:]],
+    "the user's words in another order": lambda row: random.Random(0).sample(row.turn, len(row.turn)),
+    "rare words": rare,
+    "a loop": lambda row: ["i", "think", "it", "was", "good"] * 5,
+    "people's answer, shuffled": lambda row: random.Random(0).sample(row.answers["human"], len(row.answers["human"])),
+    **{text: (lambda row, text=text: plain_words(text)) for text in CANNED},
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_what_ignores_the_user_or_says_nothing_stands_below_people(cheat: str) -> None:
+    median = float(np.median(list(of("human").values())))
+    assert np.mean(list(by_segment(CHEATS[cheat]).values())) < median
+
+
+def test_the_same_answer_to_another_turn_is_worse() -> None:
+    """Each of people's answers to its own turn, and to all others."""
+    proxy, chosen = Proxy(), [row for row in rows() if len(set(row.answers["human"])) >= ENOUGH]
+    gained = []
+    for row in chosen:
+        answer = row.answers["human"]
+        others = [proxy.grade(x.turn, answer) for x in chosen if x.segment != row.segment]
+        gained.append(proxy.grade(row.turn, answer) - float(np.mean(others)))
+    low, high = interval(gained)
+    print(f"\nits own turn, not another: {np.mean(gained):+.3f} ({low:+.3f} to {high:+.3f})")
+    assert low > 0
+
+
+def test_scenes_are_graded_by_what_is_said_in_the_span_and_known() -> None:
+    talk = "pretty good thanks i had a long day at work so i am happy to be home"
+    said = tuple(Word(w, 1 + 0.1 * i, 1.05 + 0.1 * i) for i, w in enumerate(talk.split()))
     early = tuple(Word("kjhg", 0.1 * i, 0.1 * i + 0.05) for i in range(4))
-    with_early, alone, silent, unknown = Proxy().score(
-        [scene((*early, *said)), scene(said), scene(()), scene(None)]
-    )  # fmt: skip
-    assert with_early == alone == Proxy().score([scene(said)], again=3)[0] > 1
+    scenes = [scene((*early, *said)), scene(said), scene(()), scene(None), scene(said, user=None)]
+    with_early, alone, silent, unknown, unasked = Proxy().score(scenes)
+    assert with_early == alone == Proxy().score(scenes, again=3)[1] > 0
+    assert alone == Proxy().grade([w.text for w in USER], talk.split())
     assert silent == 0
     assert math.isnan(unknown)
+    assert math.isnan(unasked)
 
 
-def test_scores_by_hand() -> None:
-    """Words a, b seen 3 and 1 times; a pair a b once; a triple a a b twice after a a three times."""
-    pairs = sorted([(key(0, 1), 1), (key(0, 0), 3)])
-    model = WordModel(
-        {"a": 0, "b": 1}, np.array([3, 1]), np.array([k for k, _ in pairs], np.uint32),
-        np.array([n for _, n in pairs], np.uint16), np.array([key(0, 0, 1)], np.uint32), np.array([2], np.uint16),
-        total=4, salad=-5.0, human=-1.0,
-    )  # fmt: skip
-    first, second, third = math.log(3 / 4), math.log(3 / 3), math.log(2 / 3)
-    assert model.score(["a", "a", "b"]) == pytest.approx((first + second + third) / 3)
-    # b after b: no pair, so backed off once; x: unknown, half a count, backed off as far as there is a history.
-    assert model.score(["b", "b"]) == pytest.approx((math.log(1 / 4) + math.log(0.4 / 4)) / 2)
-    assert model.score(["x"]) == pytest.approx(math.log(0.5 / 4))
-    assert model.score(["a", "x"]) == pytest.approx((first + math.log(0.4 * 0.5 / 4)) / 2)
-    assert math.isnan(model.score([]))
+def test_few_words_and_repetition_cost_whatever_the_weights_say() -> None:
+    proxy, turn = Proxy(), ["what", "do", "you", "like", "to", "do", "on", "the", "weekend"]
+    answer = ["i", "like", "to", "hike", "in", "the", "mountains", "with", "my", "dog"]
+    full, model = proxy.grade(turn, answer), proxy_model()
+    assert 0 < full < BEST
+    for n in range(1, ENOUGH):
+        chance = 1 / (1 + math.exp(-model.logit(turn, answer[:n])))
+        assert proxy.grade(turn, answer[:n]) == pytest.approx(BEST * chance * n / ENOUGH)
+    twice = 1 / (1 + math.exp(-model.logit(turn, answer * 2)))
+    assert proxy.grade(turn, answer * 2) == pytest.approx(BEST * twice * (1 - 9 / 19))
 
 
-def test_keys_are_found_and_others_are_not() -> None:
-    keys = np.array(sorted(key(i, i + 1) for i in range(100)), np.uint32)
-    counts = np.arange(100).astype(np.uint16) + 1
-    assert all(count(keys, counts, int(k)) == n for k, n in zip(keys, counts, strict=True))
-    assert not any(count(keys, counts, key(i, i + 2)) for i in range(100))
-    assert key(1, 2) != key(2, 1)
+def test_disfluencies_change_nothing() -> None:
+    turn = ["do", "you", "ski"]
+    assert Proxy().grade(turn, ["i-", "i", "uh", "love", "to", "ski", "in", "the", "the", "winter"]) == Proxy().grade(
+        turn, ["i", "love", "to", "ski", "in", "the", "winter"]
+    )
+
+
+def test_a_convolution_by_hand() -> None:
+    """Sums of neighbours, from one channel to one, with a bias of -3."""
+    kernel = np.array([[1.0], [1.0], [1.0], [-3.0]], np.float32)
+    assert convolved(np.array([[1], [2], [3]], np.float32), kernel).ravel().tolist() == [0, 3, 2]
 
 
 def test_repetition_counts_runs_that_came_before() -> None:
@@ -74,9 +169,9 @@ def test_repetition_counts_runs_that_came_before() -> None:
     assert repeated(["a"]) == 0
 
 
-def test_the_shipped_counts_are_small_and_whole() -> None:
-    model = word_model()
-    assert len(model.words) == len(model.single) == 8000
-    assert model.salad < model.human < 0
-    assert (np.diff(model.pairs.astype(np.int64)) > 0).all()
-    assert BEST == 2
+def test_the_shipped_weights_are_small_and_whole() -> None:
+    model, file = proxy_model(), resources.files("duologue.axes").joinpath("proxy.npz")
+    assert len(file.read_bytes()) < 2_000_000
+    assert len(model.words) == len(model.ngrams.words) + 2
+    assert model.scale.shape == (2, len(FEATURES))
+    assert all(np.isfinite(x).all() for x in (model.words, model.first, model.second, model.inner, model.outer))

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from duologue.base.errors import UserError
+from duologue.base.files import read_json
 from duologue.bench.content import content_of, diversity_of
 from duologue.bench.content_model import NamedModel, ShippedModel, model_named, shipped_model
+from duologue.dialogue.diversity import diversities
 from duologue.dialogue.ngrams import NGrams
 from duologue.dialogue.scenes import Scene
 from duologue.dialogue.segments import ReferenceEvent
@@ -110,6 +112,31 @@ def test_sets_are_compared_at_equal_counts() -> None:
     assert found["human"]["words_said"] == 80
     assert found["agent"]["distinct_words"] == 3 < found["human"]["distinct_words"]
     assert found["agent"]["entropy"] < found["human"]["entropy"]
+
+
+def test_people_say_more_than_models_in_the_dev_segments() -> None:
+    """Answers of people, of nano, and of nano aligned by a reward that likes "yeah": see `test_axes_proxy`."""
+    told = read_json(Path(__file__).parent / "data" / "answers.json")
+    assert isinstance(told, dict)
+    rows, model = told["exchanges"], shipped_model()
+    said = {name: [(r["user"].split(), r[name][0].split()) for r in rows] for name in told["models"]}
+    said |= {"human": [(r["user"].split(), r["human"].split()) for r in rows]}
+    rich = diversities({name: [answer for _, answer in x] for name, x in said.items()})
+    gained = {}
+    for name, pairs in said.items():
+        pairs = [(turn, answer) for turn, answer in pairs if turn and answer]
+        each = np.array([model.log_ratio(turn, answer) for turn, answer in pairs])
+        count = np.array([len(answer) for _, answer in pairs])
+        mean = each.sum() / count.sum()
+        spread = 1.96 * np.std(each - mean * count) / (math.sqrt(len(pairs)) * count.mean())
+        gained[name] = (mean, mean - spread, mean + spread)
+        told_of = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gained[name])
+        print(f"\n{name}: {len(pairs)} answers, {told_of} nats a word; {rich[name]}", end="")
+    assert gained["human"][1] > 0
+    assert gained["human"][0] > max(gained["base"][0], gained["aligned"][0])
+    for name in ("distinct_words", "distinct_bigrams", "entropy"):
+        human, base, aligned = (getattr(rich[x], name) for x in ("human", "base", "aligned"))
+        assert human > base > aligned
 
 
 def test_a_language_model_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,15 +95,13 @@ def information(model: ShippedModel, pairs: Sequence[Pair]) -> tuple[float, floa
     return float(mean), float(1.96 * np.std(gained - mean * words) / math.sqrt(len(pairs)) / words.mean())
 
 
-def trained(
-    pairs: Sequence[Pair], ngrams: NGrams, seed: int, epochs: int, *, batch: int = 256, new_words: bool = False
-) -> TurnModel:
-    """A model of the words of answers; with `new_words` only of those that are not in the turn."""
+def trained(pairs: Sequence[Pair], ngrams: NGrams, seed: int, epochs: int, *, batch: int = 256) -> TurnModel:
+    """A model of the words of answers."""
     torch.manual_seed(seed)
     draw, v = random.Random(seed), len(ngrams.words)
     often = Counter(w for p in pairs for w in set(p.turn))
     rarity = torch.tensor([math.log(len(pairs) / (often[w] + 5)) for w in ngrams.words]).clamp(0.1, 5.0) * 0.4
-    rows = [known(p, ngrams, new_words) for p in pairs]
+    rows = [known(p, ngrams) for p in pairs]
     rows = [r for r in rows if len(r[0]) and len(r[1])]
     turns, answers = (torch.nn.Parameter(torch.randn(v, SIZE) * 0.05) for _ in range(2))
     spoken = torch.from_numpy(np.bincount(np.concatenate([b for _, b in rows]), minlength=v) + 0.5)
@@ -138,10 +136,9 @@ def trained(
     return TurnModel(*(x.detach().float().numpy() for x in (table, answers, bias, mean.log())))
 
 
-def known(pair: Pair, ngrams: NGrams, new_words: bool) -> tuple[np.ndarray, np.ndarray]:
+def known(pair: Pair, ngrams: NGrams) -> tuple[np.ndarray, np.ndarray]:
     """Ids of the different words of the turn, and of the words of the answer."""
-    said = set(pair.turn) if new_words else set()
-    turn, answer = np.unique(ngrams.ids(pair.turn)), ngrams.ids([w for w in pair.answer if w not in said])
+    turn, answer = np.unique(ngrams.ids(pair.turn)), ngrams.ids(pair.answer)
     return turn[turn >= 0], answer[answer >= 0]
 
 

@@ -165,7 +165,8 @@ class RewardSettings:
     needs_judge: bool = False
     """Whether the recipe's paper rewards with a judge, so that one has to be named, or judge=none."""
     proxy: bool = False
-    """Let the shipped proxy grade them instead: whether it reads like talk, not whether it fits."""
+    """Let the shipped proxy reward grade them instead: how much they are a person's answers to what the user said, to a
+    small model. Content is measured by other numbers."""
     recogniser: str | None = None
     """Who hears the words of both sides for all that reads them: parakeet, or a folder, size or hub name of Whisper.
     Null: the agent's own text and the corpus' transcript are read."""

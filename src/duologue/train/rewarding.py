@@ -181,7 +181,7 @@ def reward_remarks(settings: AlignSettings) -> list[str]:
         if imitation is not None and imitation.share is None and imitation.reward == "judge":
             lines.append("without a judge the gate stays shut: imitation alone; set update.imitation.share to mix")
     if rewards.proxy:
-        lines.append("answers are graded by the shipped proxy: whether they read like talk, not whether they fit")
+        lines.append("answers are graded by the proxy reward: a small model that tells people's answers from others")
     if rewards.recogniser is not None:
         lines.append(f"words of both sides: recognised by {rewards.recogniser}")
     elif rewards.proxy or isinstance(rewards.judge, JudgeConfig) or rewards.safety is not None:
