@@ -13,7 +13,7 @@ from duologue.base.errors import UserError
 from duologue.model.config import LMConfig
 from duologue.model.lm import DuplexLM
 from duologue.model.presets import PRESETS
-from duologue.train.lm_loss import Losses, Weights, losses
+from duologue.train.lm_loss import Losses, Sizes, Weights, losses, sizes_of
 from test_model_parity import random_model
 
 TINY = PRESETS["tiny"].lm
@@ -124,6 +124,20 @@ def test_prompts_are_read_and_never_scored(shape: str) -> None:
     other = codes.clone()
     other[:, 1, :7] = 5
     assert not torch.equal(losses(model, other, learn, Weights()).text, found.text)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.no_grad()
+def test_the_parts_of_a_batch_add_up_to_it(shape: str) -> None:
+    """However unequal they are."""
+    model, weights = random_model(SHAPES[shape]), Weights(padding=0.3, semantic=5.0, audio=0.7)
+    codes = drawn(SHAPES[shape])
+    learn = every(codes)
+    learn[0, 5:] = False
+    parts = [(codes[:1], learn[:1]), (codes[1:], learn[1:])]
+    sizes = sum((sizes_of(model, *part, weights) for part in parts), Sizes(0.0, 0.0))
+    added = sum(losses(model, *part, weights, sizes=sizes).total for part in parts)
+    torch.testing.assert_close(added, losses(model, codes, learn, weights).total)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from duologue.base.errors import UserError
 from duologue.rl.advantages import AdvantageConfig, advantages
 from duologue.rl.divergence import estimated_kl, exact_kl, masked_mean
 from duologue.rl.gates import GateConfig, gate
-from duologue.rl.policy import PolicyConfig, policy_loss
+from duologue.rl.policy import PolicyConfig, aggregate, policy_loss, size_of
 
 NAN = math.nan
 PLAIN = AdvantageConfig(eps=0.0)
@@ -140,6 +140,23 @@ class TestPolicy:
             for a, c in (("frame_mean", None), ("sequence_mean", None), ("constant", 5.0))
         ]
         assert found == pytest.approx([-10 / 4, -(1 + 3) / 2, -10 / 5])
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            PolicyConfig(aggregate="frame_mean"), PolicyConfig(aggregate="sequence_mean"),
+            PolicyConfig(aggregate="constant", constant=7.0),
+        ],
+        ids=lambda config: config.aggregate,
+    )  # fmt: skip
+    def test_the_parts_of_a_batch_add_up_to_it(self, config: PolicyConfig) -> None:
+        torch.manual_seed(0)
+        terms, mask = torch.randn(5, 6), torch.rand(5, 6) < 0.5
+        mask[1] = False  # a sequence without tokens is none
+        parts = [(terms[:2], mask[:2]), (terms[2:3], mask[2:3]), (terms[3:], mask[3:])]
+        size = sum(size_of(m, config) for _, m in parts)
+        added = sum(aggregate(x, m, config, size) for x, m in parts)
+        torch.testing.assert_close(added, aggregate(terms, mask, config))
 
     def test_masked_infinities_spoil_nothing(self) -> None:
         new = torch.tensor([[-1.0, -math.inf]], requires_grad=True)

@@ -186,7 +186,7 @@ def sound_likelihoods(lm: DuplexLM, rollouts: Sequence[Rollout]) -> list[float]:
     words or the half second after; NaN for a rollout without words."""
     found: list[float] = []
     for first in range(0, len(rollouts), ROWS):
-        rows = pack(rollouts[first : first + ROWS], lm.text_emb.weight.device)
+        rows = pack(rollouts[first : first + ROWS], lm)
         where = rows.mask & speaking(lm, rows.codes[:, 0])
         scored = log_probs(lm, rows.codes, depth_steps=lm.config.agent_streams, where=where)
         for values, mask in zip(scored.audio, scored.audio_mask, strict=True):

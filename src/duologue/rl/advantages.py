@@ -26,7 +26,8 @@ class AdvantageConfig:
     baseline: Literal["mean", "leave_one_out"] = "mean"
     """What a reward is compared with: its group's mean, or the mean of the others (RLOO)."""
     scale: Literal["group", "batch", "none"] = "group"
-    """What it is divided by: the standard deviation of its group, that of the batch, or nothing (Dr. GRPO)."""
+    """What it is divided by: the standard deviation of its group, that of the batch, or nothing (Dr. GRPO). A batch is
+    what one call is given: in alignment a step's groups of one axis, whose rewards have a unit of their own."""
     eps: float = 1e-4
     """Added to the standard deviation. The paper names none; 1e-4 is WavAlign's and TRL's."""
     least_spread: float = 1e-6
@@ -34,7 +35,8 @@ class AdvantageConfig:
     bessel: bool = False
     """Divide the variance by n - 1 (TRL, verl) instead of n (the paper's std, WavAlign)."""
     whiten: Literal["none", "batch"] = "none"
-    """batch: the sum over rewards is normalised once more over the batch, as GDPO's implementations do."""
+    """batch: the sum over rewards is normalised once more over the batch, as GDPO's implementations do; in alignment
+    over a step's groups of one axis, not of all."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """What each normalised reward is multiplied with before they are added (GDPO, arXiv 2601.05242); 1 if it is not
     named."""

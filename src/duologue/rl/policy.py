@@ -30,8 +30,9 @@ class PolicyConfig:
     """A ratio is held above 1 - low."""
     high: float = 0.2
     """A ratio is held below 1 + high; more than `low` is DAPO's choice."""
-    aggregate: Literal["frame_mean", "sequence_mean", "constant"] = "frame_mean"
-    """Mean over all tokens that count; mean of the sequences' means; or the sum over a constant (Dr. GRPO)."""
+    aggregate: Literal["frame_mean", "sequence_mean", "constant"] = "sequence_mean"
+    """Mean of the sequences' means, so that every group of equally many sequences weighs the same, however long they
+    are; mean over all tokens that count, which weighs long ones more; or the sum over a constant (Dr. GRPO)."""
     constant: float | None = None
     """The constant, in tokens; for `constant` alone."""
 
@@ -59,8 +60,10 @@ class PolicyLoss(NamedTuple):
     """Mean of the estimator k3 of the divergence between the policy that drew and the one that learns."""
 
 
-def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, config: PolicyConfig) -> PolicyLoss:
-    """The surrogate of drawn tokens; `old` and `advantages` carry no gradient.
+def policy_loss(
+    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, config: PolicyConfig, size: float | None = None
+) -> PolicyLoss:
+    """The surrogate of drawn tokens; `old` and `advantages` carry no gradient. `size` is as in `aggregate`.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -89,18 +92,30 @@ def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, conf
     n = known.sum().clamp(min=1)
     back = -change.detach()
     return PolicyLoss(
-        aggregate(terms, mask, config),
+        aggregate(terms, mask, config, size),
         (stopped & mask).sum() / n,
         (ratio.detach() * known).sum() / n,
         ((back.exp() - back - 1) * known).sum() / n,
     )
 
 
-def aggregate(terms: Tensor, mask: Tensor, config: PolicyConfig) -> Tensor:
-    """One number of terms [N, T] where the mask is true, by `config.aggregate`."""
+def aggregate(terms: Tensor, mask: Tensor, config: PolicyConfig, size: float | None = None) -> Tensor:
+    """One number of terms [N, T] where the mask is true, by `config.aggregate`.
+
+    Args:
+        terms: of tokens.
+        mask: tokens that count.
+        config: how.
+        size: of the batch of which these sequences are a part, the sum of its parts' `size_of`: what its parts give
+            then adds up to what the whole gives. None: this is the whole.
+    """
+    whole = max(size_of(mask, config) if size is None else size, 1.0)
     known = torch.where(mask, terms, 0.0)
     if config.aggregate == "sequence_mean":
-        return (known.sum(1) / mask.sum(1).clamp(min=1)).mean()
-    if config.constant is not None:
-        return known.sum() / config.constant
-    return known.sum() / mask.sum().clamp(min=1)
+        return (known.sum(1) / mask.sum(1).clamp(min=1)).sum() / whole
+    return known.sum() / (whole if config.constant is None else config.constant)
+
+
+def size_of(mask: Tensor, config: PolicyConfig) -> float:
+    """What a mean is over: sequences that have tokens, or tokens. Sizes of the parts of a batch add up."""
+    return float(mask.any(1).sum() if config.aggregate == "sequence_mean" else mask.sum())

@@ -17,6 +17,7 @@ from duologue.model.lm import DuplexLM
 from duologue.rl.gae import gae
 from duologue.train.align_loss import Rows
 from duologue.train.align_settings import CriticSettings
+from duologue.train.parallel import ALONE, World
 
 
 class Credit(NamedTuple):
@@ -31,24 +32,29 @@ class Credit(NamedTuple):
 
 
 class Critic:
-    """Estimates and learns.
+    """Estimates and learns, in all processes the same.
+
+    It expects nothing at first, and with a trace of 1 advantages are then the plain ones: at every frame of a rollout
+    its own. What it learns to expect at a frame is taken off there. With a shorter trace t an untrained critic leaves a
+    frame that is n frames before the end t ** n of its rollout's advantage: early frames get hardly any.
 
     Args:
         model: whose output it reads.
         config: how.
+        world: the processes that learn together.
     """
 
-    def __init__(self, model: DuplexLM, config: CriticSettings) -> None:
-        self.config, self._model = config, model
+    def __init__(self, model: DuplexLM, config: CriticSettings, world: World = ALONE) -> None:
+        self.config, self._model, self._world = config, model, world
         where = model.text_emb.weight
         self.head = nn.Linear(model.config.dim, 1, device=where.device)
-        nn.init.zeros_(self.head.weight)  # nothing is expected at first: advantages are then the plain ones
+        nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self._optimizer = torch.optim.AdamW(self.head.parameters(), lr=config.rate, weight_decay=0.0)
 
     @torch.no_grad()
     def credit(self, batches: Sequence[tuple[Rows, Tensor]]) -> list[Credit]:
-        """Advantages of all frames of a batch, normalised over it, from each row's gain [N] at its last frame."""
+        """Advantages of all frames of a batch, from each row's gain [N] at its last frame."""
         found = []
         for rows, gains in batches:
             hidden = self._model.hidden(rows.codes, depth_steps=0)
@@ -57,13 +63,9 @@ class Critic:
             values = torch.zeros(mask.shape, device=seen.device).masked_scatter(mask, self.head(seen)[:, 0])
             each = [self._row(values[i, m], float(gain)) for i, (m, gain) in enumerate(zip(mask, gains, strict=True))]
             advantages, returns = (torch.cat(column) for column in zip(*each, strict=True))
-            found.append((mask, seen, advantages, returns))
-        every = torch.cat([advantages for _, _, advantages, _ in found])
-        mean, spread = every.mean(), every.std(correction=0) + 1e-6
-        return [
-            Credit(seen, torch.zeros(mask.shape, device=seen.device).masked_scatter(mask, (a - mean) / spread), returns)
-            for mask, seen, a, returns in found
-        ]
+            placed = torch.zeros(mask.shape, device=seen.device).masked_scatter(mask, advantages)
+            found.append(Credit(seen, placed, returns))
+        return found
 
     def _row(self, values: Tensor, gain: float) -> tuple[Tensor, Tensor]:
         """Advantages and returns [T] of one rollout, which ends with its reward."""
@@ -75,13 +77,17 @@ class Critic:
         return found[0], returns[0]
 
     def learn(self, credits: Sequence[Credit]) -> float:
-        """One step towards the returns; gives the mean squared error before it."""
-        seen, returns = (torch.cat([getattr(c, name) for c in credits]) for name in ("seen", "returns"))
-        loss = (self.head(seen)[:, 0] - returns).square().mean()
+        """One step towards the returns of all processes; gives the mean squared error before it."""
+        frames = self._world.total({"frames": sum(len(c.returns) for c in credits)})["frames"]
         self._optimizer.zero_grad()
-        loss.backward()
+        error = 0.0
+        for c in credits:
+            loss = (self.head(c.seen)[:, 0] - c.returns).square().sum() / max(frames, 1)
+            loss.backward()
+            error += float(loss.detach())
+        self._world.add_gradients(list(self.head.parameters()))
         self._optimizer.step()
-        return float(loss.detach())
+        return self._world.total({"error": error})["error"]
 
     def state(self) -> dict[str, Any]:
         return {"head": self.head.state_dict(), "optimizer": self._optimizer.state_dict()}

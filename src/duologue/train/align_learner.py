@@ -381,7 +381,10 @@ def prompts_line(how: RolloutSettings, bundle: Bundle) -> str:
 
 def sampling_of(how: RolloutSettings, own: Sampling) -> Sampling:
     """How rollouts are drawn: as asked for, else as the model's authors do."""
-    names = ("text_temperature", "text_top_p", "audio_temperature", "audio_top_k", "pad_temperature", "guidance")
+    names = (
+        "text_temperature", "text_top_k", "text_top_p", "audio_temperature", "audio_top_k", "pad_temperature",
+        "guidance",
+    )  # fmt: skip
     asked = {name: getattr(how, name) for name in names}
     return replace(own, **{name: value for name, value in asked.items() if value is not None})
 

@@ -22,7 +22,7 @@ from duologue.engine.sampling import Sampling
 from duologue.model.lm import ABSENT, DuplexLM, Hidden
 from duologue.rl.actions import Projection, action_of, speak_or_silent
 from duologue.rl.divergence import Estimator, estimated_kl, exact_kl
-from duologue.rl.policy import PolicyConfig, PolicyLoss, policy_loss
+from duologue.rl.policy import PolicyConfig, PolicyLoss, aggregate, policy_loss
 from duologue.train.align_sampler import under_sampler
 from duologue.train.rollout_batches import Tokens as Drawn
 
@@ -58,9 +58,13 @@ class Rows(NamedTuple):
     """Rollouts side by side."""
 
     codes: Tensor
-    """[N, K, T]; -1 behind the end of a shorter one."""
+    """[N, K, T]; -1 behind the end of a shorter one, and where a late stream's code would have come after that end."""
     mask: Tensor
     """bool [N, T]: frames that were acted in."""
+
+    def counted(self, stream: int) -> Tensor:
+        """bool [N, T]: frames in which a token of this stream was drawn."""
+        return self.mask & (self.codes[:, stream] != ABSENT)
 
 
 class Scores(NamedTuple):
@@ -93,11 +97,21 @@ class RolloutLoss(NamedTuple):
     """Mean of the text's."""
 
 
-def pack(rollouts: Sequence[Drawn], device: torch.device) -> Rows:
-    """Rollouts as one batch."""
-    codes = pad_sequence([r.codes.t() for r in rollouts], batch_first=True, padding_value=ABSENT).transpose(1, 2)
+def pack(rollouts: Sequence[Drawn], model: DuplexLM) -> Rows:
+    """Rollouts as one batch on the model's device, each of which is scored as if it were alone."""
+    device = model.text_emb.weight.device
     mask = pad_sequence([r.scored for r in rollouts], batch_first=True)
-    return Rows(codes.to(device), mask.to(device))
+    return Rows(side_by_side([r.codes for r in rollouts], model).to(device), mask.to(device))
+
+
+def side_by_side(codes: Sequence[Tensor], model: DuplexLM) -> Tensor:
+    """Codes [K, T] each as [N, K, longest T], -1 behind each end. A stream that is d frames late predicts its last d
+    codes from frames behind the end: these are -1 too, as they are out of reach where a row is alone or the longest."""
+    cut = [x.clone() for x in codes]
+    for row in cut:
+        for stream, delay in enumerate(model.config.delays):
+            row[stream, max(row.shape[1] - delay, 0) :] = ABSENT
+    return pad_sequence([x.t() for x in cut], batch_first=True, padding_value=ABSENT).transpose(1, 2)
 
 
 def streams_of(tokens: Tokens, model: DuplexLM) -> int:
@@ -202,9 +216,11 @@ def _frames(how: _How, model: DuplexLM, tokens: Tensor, *inputs: Tensor) -> tupl
 
 def rollout_loss(
     found: Sequence[Scores], old: Sequence[Tensor], advantages: Tensor, policy: PolicyConfig, beta: float,
-    audio_beta: float = 0.0,
+    audio_beta: float = 0.0, sizes: Sequence[float] | None = None,
 ) -> RolloutLoss:  # fmt: skip
     """The surrogate of every stream's tokens plus beta times the divergence, both averaged over the streams.
+
+    The losses of the parts of a batch add up to that of the whole if they are told its sizes.
 
     Args:
         found: of the policy that learns; streams beyond those of `old` are held to the reference only.
@@ -213,16 +229,20 @@ def rollout_loss(
         policy: which surrogate.
         beta: weight of the divergence.
         audio_beta: weight of that of the streams that are held only.
+        sizes: of the whole batch, stream by stream, as `rl.policy.size_of` of `Rows.counted`; None: this is the whole.
     """
-    from duologue.rl.policy import aggregate
-
+    whole = [None] * len(found) if sizes is None else sizes
     learned, held_only = found[: len(old)], found[len(old) :]
-    losses = [policy_loss(s.new, o, advantages, s.mask, policy) for s, o in zip(learned, old, strict=True)]
+    losses = [
+        policy_loss(s.new, o, advantages, s.mask, policy, size)
+        for s, o, size in zip(learned, old, whole[: len(old)], strict=True)
+    ]
+    leash = [aggregate(s.kl, s.mask, policy, size) for s, size in zip(found, whole, strict=True)]
     total = torch.stack([x.loss for x in losses]).mean()
     if beta:
-        total = total + beta * torch.stack([aggregate(s.kl, s.mask, policy) for s in learned]).mean()
+        total = total + beta * torch.stack(leash[: len(old)]).mean()
     if held_only:
-        total = total + audio_beta * torch.stack([aggregate(s.kl, s.mask, policy) for s in held_only]).mean()
+        total = total + audio_beta * torch.stack(leash[len(old) :]).mean()
     return RolloutLoss(
         total,
         tuple(losses),

@@ -9,6 +9,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from duologue.axes import AXES
+from duologue.axes import aspirin as aspirin_axis
+from duologue.axes import duplexpo as duplexpo_axis
+from duologue.axes.aspirin import AspirinReward
 from duologue.axes.backchannel import BackchannelReward
 from duologue.axes.duplexpo import DuplexPOReward
 from duologue.axes.interruption import InterruptionReward
@@ -17,6 +20,7 @@ from duologue.axes.pause import PauseReward
 from duologue.axes.scoring import Rules
 from duologue.axes.turn_taking import TurnTakingReward
 from duologue.base.errors import UserError
+from duologue.dialogue.scenes import Scene
 from duologue.model.lora import LoRAConfig
 from duologue.rl.actions import Projection
 from duologue.rl.advantages import AdvantageConfig
@@ -75,6 +79,8 @@ class RolloutSettings:
     of the model; null: its own."""
     text_temperature: float | None = 0.7
     """Of the text; the model's own if null, as all that follow."""
+    text_top_k: int | None = None
+    """Pieces of text that can be drawn; 0: all."""
     text_top_p: float | None = None
     """Of the text."""
     audio_temperature: float | None = 0.8
@@ -159,6 +165,8 @@ class RewardSettings:
     """R_int."""
     duplexpo: DuplexPOReward | None = None
     """DuplexPO's reward instead of those of the axes; null: those."""
+    aspirin: AspirinReward | None = None
+    """ASPIRin's reward instead of those of the axes; null: those."""
     judge: JudgeConfig | Literal["none"] | None = None
     """Who grades answers on the axes turn_taking and interruption: R_llm, a reward of its own; none: nobody, and that
     is meant; null: nobody is named, which a recipe may refuse."""
@@ -177,11 +185,22 @@ class RewardSettings:
         """What the rewards of an axis depend on, of the type `Axis.reward_type`."""
         return AXES[axis].literal() if self.rules == "literal" else getattr(self, axis)
 
+    def score(self, axis: str, scene: Scene) -> dict[str, float]:
+        """Named rewards of a scene of an axis by rule, without those of judges; NaN = could not be scored."""
+        if self.duplexpo is not None:
+            return duplexpo_axis.reward(scene, self.duplexpo)
+        if self.aspirin is not None:
+            return aspirin_axis.reward(scene, self.aspirin)
+        return AXES[axis].reward(scene, self.of(axis))
+
     def __post_init__(self) -> None:
         for axis in AXES.values() if self.rules == "literal" else ():
             if getattr(self, axis.name) != axis.reward_type()():
                 mend = "leave the settings of axes out, or use rewards.rules=one_unit"
                 raise UserError("is set beside literal rules", place=f"rewards.{axis.name}", mend=mend)
+        if self.duplexpo is not None and self.aspirin is not None:
+            place = "rewards.duplexpo and rewards.aspirin"
+            raise UserError("two rewards instead of the axes' own", place=place, mend="use one of them")
         if self.proxy and isinstance(self.judge, JudgeConfig):
             raise UserError("two judges were named", place="rewards.judge and rewards.proxy", mend="use one of them")
 
@@ -226,8 +245,10 @@ class CriticSettings:
 
     discount: float = 1.0
     """Of what comes a frame later."""
-    trace: float = 0.98
-    """Lambda: nearer to 1, less is left to the critic's judgement. 0.98 a frame is 0.37 after 4 s."""
+    trace: float = 1.0
+    """Lambda: the nearer to 1, the less is left to the critic's judgement. At 1 a frame's advantage is its rollout's
+    less what the critic expected there; below it, credit of early frames fades until the critic has learned: at 0.98
+    to 0.37 of it 4 s before the end."""
     rate: float = 1e-2
     """Its learning rate."""
 
@@ -248,14 +269,20 @@ class UpdateSettings:
     tokens: Tokens = "text"
     """What carries the policy gradient."""
     logprob_under: Under = "model"
-    """Whose log-probabilities the surrogate takes: the model's, or those of the sampler, with temperature, top-k, top-p
-    and the choice of PAD. The papers do not say."""
+    """Whose log-probabilities the surrogate takes: the model's, over the whole vocabulary at temperature 1, whatever
+    the draws had; or those of the sampler, with temperature, top-k, top-p and the choice of PAD. The papers do not
+    say."""
     projection: Projection | None = None
     """Two actions instead of the vocabulary (ASPIRin); null: the vocabulary."""
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
     """From rewards to advantages."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    """The surrogate."""
+    """The surrogate. Frames that count are those that were acted in, padding too: not those of prompt, lead and
+    context. A group's rollouts are equally long and many, so that a mean over rollouts is the mean over groups of each
+    group's mean over frames."""
+    flat_groups: Literal["keep", "drop"] = "keep"
+    """Groups whose rollouts all earn the same: keep, they count in the mean, by their divergence alone, as the paper's
+    formula has it; drop, they neither thin the others' gradient nor pull to the reference alone."""
     kl: KLConfig = field(default_factory=KLConfig)
     """The leash."""
     optimizer: OptimizerConfig = field(
@@ -293,13 +320,9 @@ class UpdateSettings:
         if self.logprob_under == "sampler" and (self.projection or self.preference):
             problem = "the sampler draws tokens, neither two actions nor pairs"
             raise UserError(problem, place="update.logprob_under", mend="use logprob_under: model")
-        if self.shard and (
-            self.lora or self.imitation or self.critic or self.preference or self.compare_gradients_every
-        ):
-            problem = (
-                "shards are for the policy gradient of all weights: not for adapters, imitation, a critic, pairs or "
-            )
-            raise UserError(f"{problem}compared gradients", place="update.shard", mend="leave them out, or shard=false")
+        if self.shard and (self.lora or self.preference or self.compare_gradients_every):
+            problem = "shards are for all weights: not for adapters, nor for pairs or compared gradients"
+            raise UserError(problem, place="update.shard", mend="leave them out, or shard=false")
         if self.shard and self.optimizer.kind == "muon":
             raise UserError("muon needs whole matrices", place="update.shard", mend="use update.optimizer.kind=adamw")
         if self.preference is not None and (
@@ -360,9 +383,9 @@ class AlignSettings:
 
 
 def kyutai() -> AlignSettings:
-    """arXiv 2606.11167, section 5: full fine-tuning. Prompts and lead are those of the model's kind. Segments of more
-    than a minute are left out, which is ours: the paper has no bound, and the longest one sets how much memory rollouts
-    need."""
+    """arXiv 2606.11167, section 5: full fine-tuning. Prompts and lead are those of the model's kind. Every group weighs
+    the same, those without spread too. Segments of more than a minute are left out, which is ours: the paper has no
+    bound, and the longest one sets how much memory rollouts need. Rewards: the paper's literal rules, and a judge."""
     return AlignSettings(
         rollouts=RolloutSettings(most_s=60.0), rewards=RewardSettings(rules="literal", needs_judge=True)
     )
@@ -370,7 +393,7 @@ def kyutai() -> AlignSettings:
 
 def kyutai_lora() -> AlignSettings:
     """The same with adapters on the temporal transformer, for one GPU; the rate is this project's choice, as are
-    segments that are cropped to 30 s, which save memory."""
+    segments that are cropped to 30 s, which save memory. Rewards: the paper's literal rules, and a judge."""
     base = kyutai()
     optimizer = replace(base.update.optimizer, rate=1e-5)
     return replace(
@@ -380,51 +403,70 @@ def kyutai_lora() -> AlignSettings:
 
 
 def aspirin() -> AlignSettings:
-    """ASPIRin (arXiv 2604.10065): the policy is over speaking and silence, groups of 2, no clip that matters. Its own
-    reward (the product of two rates of word times) is not used: the axes' rewards are. A sum over hundreds of logits
-    makes one of the two actions certain, so that their entropy says nothing and is not guarded."""
+    """ASPIRin's action space (arXiv 2604.10065): the policy is over speaking and silence, groups of 2, no clip that
+    matters, adapters. Its 3 epochs of about 1,300 clips on 8 devices are 488 steps of 8 groups; it also trains the
+    embeddings whole, which is not done here. A sum over hundreds of logits makes one of the two actions certain, so
+    that their entropy says nothing and is not guarded.
+
+    Rewards: its own, of detected speech instead of recognised words, on segments that ask for an answer."""
     update = UpdateSettings(
         updates=1, projection="sum_of_logits", kl=KLConfig(beta=0.001), lora=LoRAConfig(rank=256),
         optimizer=OptimizerConfig(kind="adamw", rate=1e-5, warmup=0, flat=1.0, decay=0.0, clip=1.0),
     )  # fmt: skip
-    return AlignSettings(rollouts=RolloutSettings(group=2), update=update, guard=GuardSettings(entropy=None))
+    rollouts = RolloutSettings(axes=("turn_taking", "interruption"), groups=8, group=2)
+    return AlignSettings(
+        steps=488, rollouts=rollouts, rewards=RewardSettings(aspirin=AspirinReward()), update=update,
+        guard=GuardSettings(entropy=None),
+    )  # fmt: skip
 
 
 def wavalign() -> AlignSettings:
     """WavAlign (arXiv 2604.14932, official code): groups of 4, one update, rewards on the text's tokens, and imitation
-    of all tokens as the gate says. Its judge scores answers from 1 to 5 and was not for full-duplex models: here the
-    gate takes the axes' judge, from 0 to 2; without one lambda is 0, and imitation.share fixes it."""
+    of all tokens as the gate says, a word, PAD and every code of sound weighing the same. Its judge scores answers from
+    1 to 5 and was not for full-duplex models: here the gate takes the axes' judge, from 0 to 2; without one lambda is
+    0, and imitation.share fixes it. All weights learn: for a model of 7B, several processes with update.shard=true.
+
+    Rewards: one unit of speech on every axis, and a judge."""
     optimizer = OptimizerConfig(
         kind="adamw", rate=1e-6, warmup=20, flat=0.0, end=0.0, shape="cosine", decay=0.01, clip=1.2
     )
+    imitation = ImitationSettings(weights=Weights(padding=1.0, semantic=1.0))
     update = UpdateSettings(
-        updates=1, kl=KLConfig(beta=0.001, estimator="k3"), optimizer=optimizer, imitation=ImitationSettings()
+        updates=1, kl=KLConfig(beta=0.001, estimator="k3"), optimizer=optimizer, imitation=imitation
     )
-    rollouts, rewards = RolloutSettings(groups=4, group=4), RewardSettings(needs_judge=True)
+    rollouts, rewards = RolloutSettings(groups=4, group=4, text_top_p=0.9), RewardSettings(needs_judge=True)
     return AlignSettings(steps=2000, rollouts=rollouts, rewards=rewards, update=update)
 
 
 def duplexpo() -> AlignSettings:
     """DuplexPO (arXiv 2607.07148): windows around what the human did, everything before them given, its factored
-    reward, groups of 4, temperature 1, top-p 0.9. Its clipping of advantages to +-5 never binds in groups of 4 and is
-    left out, as is the limit of windows in a conversation."""
-    optimizer = OptimizerConfig(kind="adamw", rate=1e-5, warmup=100, flat=1.0, end=0.1, decay=0.0, clip=1.0)
+    reward, groups of 4, temperature 1, top-p 0.9. Its rate rises to 1e-5 in 100 steps and goes down to 1e-6: the 1,000
+    steps and the cosine are this project's choice, since the paper gives neither. Its clipping of advantages to +-5
+    never binds in groups of 4 and is left out, as is the limit of windows in a conversation.
+
+    Rewards: its own."""
+    optimizer = OptimizerConfig(
+        kind="adamw", rate=1e-5, warmup=100, flat=0.1, end=0.1, shape="cosine", decay=0.0, clip=1.0
+    )
     rolled = RolloutSettings(
         group=4, window=(1.0, 2.0), context=1.0, text_temperature=1.0, audio_temperature=1.0, text_top_p=0.9
     )
     update = UpdateSettings(updates=1, kl=KLConfig(beta=0.2), optimizer=optimizer)
-    return AlignSettings(rollouts=rolled, rewards=RewardSettings(duplexpo=DuplexPOReward()), update=update)
+    rewards = RewardSettings(duplexpo=DuplexPOReward())
+    return AlignSettings(steps=1000, rollouts=rolled, rewards=rewards, update=update)
 
 
 def ppo() -> AlignSettings:
-    """PPO with a value head on frames (arXiv 1707.06347), the rest as arXiv 2606.11167 for PersonaPlex."""
+    """PPO with a value head on frames (arXiv 1707.06347), the rest as arXiv 2606.11167. Rewards: that paper's literal
+    rules and a judge, so that the critic is the only difference."""
     base = kyutai()
     return replace(base, update=replace(base.update, critic=CriticSettings()))
 
 
 def dpo() -> AlignSettings:
     """Direct preference optimisation on the text's tokens (arXiv 2506.21463), adapters on the temporal transformer.
-    With duologue align --replay it is offline, as there."""
+    With duologue align --replay it is offline, as there. Rewards: one unit of speech on every axis and a judge, whose
+    sum says which rollout of a group is the better; the paper's pairs are a judge's."""
     optimizer = OptimizerConfig(kind="adamw", rate=1e-5, warmup=10, flat=1.0, decay=0.0, clip=1.0)
     update = UpdateSettings(
         updates=1, preference=PreferenceSettings(), optimizer=optimizer, lora=LoRAConfig(targets="transformer.*")
@@ -436,7 +478,8 @@ def nano_demo() -> AlignSettings:
     """For the small model that comes with the package, on two CPU cores: cropped segments, all with some context, one
     optimiser step for each batch of rollouts at a rate for so few. Timing alone is rewarded, by the one-unit rules:
     nothing that is said about content was optimised. Answers weigh more than silence, for of a model that hears little
-    silence is learned first. The voice is held by its divergence.
+    silence is learned first. The voice is held by its divergence. Every frame weighs the
+    same, and groups without spread are dropped.
     """
     optimizer = OptimizerConfig(kind="adamw", rate=4e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
     rollouts = RolloutSettings(
@@ -445,6 +488,7 @@ def nano_demo() -> AlignSettings:
     )  # fmt: skip
     update = UpdateSettings(
         updates=1, rows=32, optimizer=optimizer, kl=KLConfig(beta=0.05, audio=1.0, audio_streams=2),
+        policy=PolicyConfig(aggregate="frame_mean"), flat_groups="drop",
         advantage=AdvantageConfig(
             weights={"pause": 0.75, "backchannel": 0.75, "turn_taking": 1.25, "interruption": 1.25}
         ),

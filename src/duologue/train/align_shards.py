@@ -10,16 +10,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
 from duologue.model.lm import DuplexLM
-from duologue.train.align_loss import Reference, Rows, Scores
+from duologue.train.align_loss import Reference
 from duologue.train.parallel import World, shard_layers, sharded, whole
 
-Score = Callable[[DuplexLM, Rows, Reference | None], list[Scores]]
-"""What is computed of a policy (and its reference) for some rollouts."""
+Ask = Callable[[DuplexLM, Reference | None], Any]
+"""What is computed of a policy and its reference: tensors, in tuples or lists."""
 
 
 class Pair(nn.Module):
@@ -33,32 +34,30 @@ class Pair(nn.Module):
 class Shards:
     """The policy in shards.
 
-    All processes must ask for scores, and go back through them, equally often; gradients are means over them.
+    All processes must ask for the same, and go back through it, equally often; gradients are means over them.
 
     Args:
         model: whole, the same in all processes; it is left as it is.
-        score: what is asked of it.
         reference: keep it frozen beside, too.
         world: the processes.
     """
 
-    def __init__(self, model: DuplexLM, score: Score, *, reference: bool, world: World) -> None:
+    def __init__(self, model: DuplexLM, *, reference: bool, world: World) -> None:
         self.policy = copied(model)
         shard_layers(self.policy, world)  # before the other copy is made: one at a time is whole
         frozen = copied(model).requires_grad_(False) if reference else None
         if frozen is not None:
             shard_layers(frozen, world)
 
-        def ask(pair: Pair, rows: Rows, reference: bool) -> list[Scores]:
+        def ask(pair: Pair, call: Ask, reference: bool) -> Any:
             kept = pair.frozen
-            return score(pair.policy, rows, (lambda: nullcontext(kept)) if reference and kept is not None else None)
+            return call(pair.policy, (lambda: nullcontext(kept)) if reference and kept is not None else None)
 
         self._root = sharded(Pair(self.policy, frozen), ask, world)
 
-    def scores(self, rows: Rows, *, reference: bool) -> list[Scores]:
-        """As `align_loss.scores`."""
-        found: list[Scores] = self._root(rows, reference)
-        return found
+    def ask(self, call: Ask, *, reference: bool) -> Any:
+        """What `call` computes; it gets the reference if that is wanted and kept."""
+        return self._root(call, reference)
 
     @torch.no_grad()
     def tell(self, model: DuplexLM) -> None:

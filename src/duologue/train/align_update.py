@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,15 +15,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from duologue.base.errors import UserError
 from duologue.engine.sampling import Sampling
-from duologue.model.lm import ABSENT, DuplexLM
+from duologue.model.lm import DuplexLM
 from duologue.model.lora import without_lora
-from duologue.rl.policy import policy_loss
+from duologue.rl.policy import policy_loss, size_of
 from duologue.rl.preference import dpo_loss
 from duologue.train.align_critic import Credit, Critic
-from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores, streams_of
-from duologue.train.align_settings import AlignSettings, ImitationSettings, PreferenceSettings
-from duologue.train.align_shards import Shards
-from duologue.train.lm_loss import losses
+from duologue.train.align_loss import Reference, Rows, Scores, pack, rollout_loss, scores, side_by_side, streams_of
+from duologue.train.align_settings import AlignSettings, PreferenceSettings
+from duologue.train.align_shards import Ask, Shards
+from duologue.train.lm_loss import Sizes, Weights, losses, sizes_of
 from duologue.train.loop import rate_at
 from duologue.train.optimizers import Optimizers
 from duologue.train.parallel import ALONE, World, whole
@@ -31,9 +32,19 @@ from duologue.train.rollouts import Recorded
 
 Groups = Sequence[Sequence[Tokens]]
 LOGGED = ("loss", "kl", "kl_audio", "entropy", "outside", "clipped", "old_kl")
-"""What of the loss of each frame is told, as the mean over frames."""
+"""What is told of a batch: its loss, and the mean over frames of the others."""
 CHANGE_EVERY = 10
 """Steps between two in which it is measured how far weights moved."""
+
+
+class Demonstrations(NamedTuple):
+    """What the humans did in a step's segments."""
+
+    batches: Sequence[tuple[Tensor, Tensor]]
+    """Of this process: codes [N, K, T], and the frames [N, T] that count."""
+    sizes: Sizes
+    """Of all processes' batches."""
+    weights: Weights
 
 
 class Updater:
@@ -47,8 +58,7 @@ class Updater:
         world: the processes that learn together: each has the whole model and its part of the groups.
 
     Raises:
-        UserError: a critic, or pairs, with several processes; the log-probabilities of a sampler that is not known,
-            or greedy.
+        UserError: the log-probabilities of a sampler that is not known, or greedy.
     """
 
     def __init__(
@@ -61,21 +71,18 @@ class Updater:
         if how.logprob_under == "sampler" and greedy:
             problem = "a greedy sampler, or one that nobody knows, has no log-probabilities"
             raise UserError(problem, place="update.logprob_under", mend="use model, or draw at a temperature")
-        if world.count > 1 and (how.critic is not None or how.preference is not None):
-            problem = f"a critic or pairs, and {world.count} processes"
-            raise UserError(problem, place="update", mend="start one process")
         self.model, self.settings, self._demonstrate = model, settings, demonstrate
         self._device = model.text_emb.weight.device
         needed = bool(how.kl.beta or how.kl.audio) or how.preference is not None
         self._shards: Shards | None = None
         self._reference: Reference | None = None
         if how.shard and world.count > 1:
-            self._shards = Shards(model, self._asked, reference=needed, world=world)
+            self._shards = Shards(model, reference=needed, world=world)
         elif needed:
             self._reference = reference_of(model, adapters=how.lora is not None)
         self._learns = model if self._shards is None else self._shards.policy
         self.optimizers = Optimizers(self._learns, how.optimizer)
-        self.critic = None if how.critic is None else Critic(model, how.critic)
+        self.critic = None if how.critic is None else Critic(model, how.critic, world)
 
     @property
     def policy(self) -> DuplexLM:
@@ -122,32 +129,34 @@ class Updater:
     ) -> dict[str, float]:
         """Policy gradient; the rollouts' log-probabilities are those before the first optimiser step.
 
-        Groups without spread are left out, so that they neither thin the others' gradient nor pull to the reference
-        alone. A critic learns from all. Where nothing is left and nothing is imitated, weights stay.
+        Each part of the rollouts is one batch over all processes: what its micro-batches give adds up to its loss.
+        Groups without spread are left out if the settings say so, and never where a critic learns. Where nothing is
+        left and nothing is imitated, weights stay.
         """
         how = self.settings.update
-        telling = [i for i, gain in enumerate(gains) if self.critic is not None or gain.any()]
-        parts = [[(i, j) for i in telling for j in range(p, len(groups[i]), how.updates)] for p in range(how.updates)]
+        keep = how.flat_groups == "keep" or self.critic is not None
+        learned = [i for i, gain in enumerate(gains) if keep or gain.any()]
+        parts = [[(i, j) for i in learned for j in range(p, len(groups[i]), how.updates)] for p in range(how.updates)]
         batches = [[self._rows(groups, gains, part[at : at + how.at_once]) for at in range(0, len(part), how.at_once)]
                    for part in parts]  # fmt: skip
-        if self._shards is not None:
-            self._fill(batches, groups)
-        with torch.no_grad():  # the first part's are those that it learns from
-            old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches[1:]]
-        rest = 0.0 if share is None else 1 - share  # of the loss, for imitation
-        imitated = how.imitation if rest > 0 else None
-        sums: dict[str, float] = {}
         credits: list[Credit] = []
         if self.critic is not None:
             credits = self.critic.credit([pair for batch in batches for pair in batch])
             frames = iter([credit.advantages for credit in credits])
             batches = [[(rows, next(frames)) for rows, _ in batch] for batch in batches]
+        if self._shards is not None:
+            self._fill(batches)
+        with torch.no_grad():  # the first part's are those that it learns from
+            old = [[[s.new for s in self._scores(rows)] for rows, _ in batch] for batch in batches[1:]]
+        rest = 0.0 if share is None else 1 - share  # of the loss, for imitation
+        imitated = self._demonstrations(shown) if how.imitation is not None and rest > 0 else None
+        sums: dict[str, float] = {}
         before: list[Sequence[list[Tensor] | None]] = [[None] * len(batches[0]), *old]
         for p, (batch, drawn) in enumerate(zip(batches, before, strict=True)):
-            if not telling and imitated is None:
+            if not learned and imitated is None:
                 continue
             here = dict.fromkeys(LOGGED, 0.0)
-            total = self._world.total({"frames": sum(int(rows.mask.sum()) for rows, _ in batch)})["frames"]
+            sizes, total = self._sizes([rows for rows, _ in batch])
             for (rows, gain), known in zip(batch, drawn, strict=True):
                 found = self._scores(rows, reference=self._reference is not None or self._shards is not None)
                 if not len(gain):  # nothing to learn, but a part in gathering weights
@@ -155,29 +164,41 @@ class Updater:
                     continue
                 if known is None:
                     known = [s.new.detach() for s in found[: 1 + streams_of(how.tokens, self.model)]]
-                loss = rollout_loss(found, known, gain, how.policy, how.kl.beta, how.kl.audio)
+                loss = rollout_loss(
+                    found, known, gain, how.policy, how.kl.beta, how.kl.audio, sizes=sizes[: len(found)]
+                )
+                (self._summed(1.0 if share is None else share) * loss.loss).backward()  # type: ignore[no-untyped-call]
                 part = int(rows.mask.sum()) / max(total, 1)
-                weight = (1.0 if how.policy.aggregate == "constant" else part) * (1.0 if share is None else share)
-                weight *= 1 if self._shards is None else self._world.count  # whose gradients are means
-                (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
-                means = (loss.loss, loss.kl, loss.kl_audio, loss.entropy, loss.outside,
-                         loss.policy[0].clipped, loss.policy[0].old_kl)  # fmt: skip
-                for name, value in zip(LOGGED, means, strict=True):
+                here["loss"] += float(loss.loss.detach())
+                means = (loss.kl, loss.kl_audio, loss.entropy, loss.outside, loss.policy[0].clipped,
+                         loss.policy[0].old_kl)  # fmt: skip
+                for name, value in zip(LOGGED[1:], means, strict=True):
                     here[name] += part * float(value.detach())
             if imitated is not None:
-                here["imitation"] = self._imitate(shown, imitated, rest)
+                here["imitation"] = self._imitate(imitated, rest)
             if self.critic is not None:
                 sums["critic"] = sums.get("critic", 0.0) + self.critic.learn(credits) / how.updates
             for name, found_in_all in self._world.total(here).items():
                 told = {"outside": self._sampling is not None, "kl_audio": bool(how.kl.audio)}.get(name, True)
-                if told and (telling or name == "imitation"):
+                if told and (learned or name == "imitation"):
                     sums[name] = sums.get(name, 0.0) + found_in_all / how.updates
             moved = self._move(number * how.updates + p)
             sums["gradient"] = sums.get("gradient", 0.0) + moved["gradient"] / how.updates
             sums["rate"] = moved["rate"]
         return {"loss": 0.0, "gradient": 0.0} | sums
 
-    def _fill(self, batches: Sequence[list[tuple[Rows, Tensor]]], groups: Groups) -> None:
+    def _sizes(self, batch: Sequence[Rows]) -> tuple[list[float], float]:
+        """What the means of a batch are over, for each stream, and its frames, over all processes."""
+        streams, policy = range(1 + self.model.config.agent_streams), self.settings.update.policy
+        own = {str(q): sum(size_of(rows.counted(q), policy) for rows in batch) for q in streams}
+        whole = self._world.total(own | {"frames": sum(int(rows.mask.sum()) for rows in batch)})
+        return [whole[str(q)] for q in streams], whole["frames"]
+
+    def _summed(self, weight: float) -> float:
+        """The weight of a loss so that gradients add up over processes: shards take their mean."""
+        return weight if self._shards is None else weight * self._world.count
+
+    def _fill(self, batches: Sequence[list[tuple[Rows, Tensor]]]) -> None:
         """Give each part as many batches as in the process that has most, by empty ones, which have no gains."""
         most = [max(counts) for counts in zip(*self._world.every([len(batch) for batch in batches]), strict=True)]
         streams = 1 + self.model.config.n_q
@@ -215,16 +236,17 @@ class Updater:
 
     def _prefer(self, number: int, groups: Groups, gains: Tensor, how: PreferenceSettings) -> dict[str, float]:
         """One optimiser step on pairs: of each group that says something, the best and the worst."""
-        pairs = [
+        every = [
             (i, int(gain.argmax()), int(gain.argmin()))
             for i, gain in enumerate(gains)
             if float(gain.max() - gain.min())
         ]
+        pairs = [pair for pair in every if len(groups[pair[0]])]  # those of this process
         sums = {"loss": 0.0, "accuracy": 0.0, "margin": 0.0}
         rows = max(self.settings.update.at_once // 2, 1)
         for first in range(0, len(pairs), rows):
             some = pairs[first : first + rows]
-            sides = [pack([groups[i][(good, bad)[k]] for i, good, bad in some], self._device) for k in range(2)]
+            sides = [pack([groups[i][(good, bad)[k]] for i, good, bad in some], self.model) for k in range(2)]
             new = [self._scores(side)[0] for side in sides]
             assert self._reference is not None
             with torch.no_grad(), self._reference() as frozen:
@@ -232,24 +254,43 @@ class Updater:
             found = dpo_loss(
                 new[0].new, new[1].new, old[0], old[1], new[0].mask, new[1].mask, beta=how.beta, by_length=how.by_length
             )
-            part = len(some) / len(pairs)
+            part = len(some) / len(every)
             (part * found.loss).backward()  # type: ignore[no-untyped-call]
             for name in sums:
                 sums[name] += part * float(getattr(found, name).detach())
-        return sums | {"pairs": float(len(pairs))} | self._move(number * self.settings.update.updates)
+        sums = self._world.total(sums)
+        return sums | {"pairs": float(len(every))} | self._move(number * self.settings.update.updates)
 
-    def _imitate(self, shown: Sequence[Recorded], how: ImitationSettings, weight: float) -> float:
-        """Add the gradient of what the humans did in these segments, times `weight`; returns the loss."""
-        total, rows, ours = 0.0, self.settings.update.at_once, shown[self._world.rank :: self._world.count]
-        for first in range(0, len(ours), rows):
-            some = [self._demonstrate(recorded) for recorded in ours[first : first + rows]]
-            codes = pad_sequence([c.t() for c, _ in some], batch_first=True, padding_value=ABSENT).transpose(1, 2)
-            learn = pad_sequence([mask for _, mask in some], batch_first=True)
-            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.settings.update.autocast):
-                found = losses(self.model, codes.to(self._device), learn.to(self._device), how.weights)
-            part = len(some) / len(shown)
-            (weight * part * found.total).backward()  # type: ignore[no-untyped-call]
-            total += part * float(found.total.detach())
+    def _demonstrations(self, shown: Sequence[Recorded]) -> Demonstrations:
+        """What the humans did in this process' part of these segments, in as many batches as every process has."""
+        how, world = self.settings.update, self._world
+        assert how.imitation is not None
+        ours, most = shown[world.rank :: world.count], -(-len(shown) // world.count)
+        batches: list[tuple[Tensor, Tensor]] = []
+        sizes = Sizes(0.0, 0.0)
+        for first in range(0, most, how.at_once):
+            some = [self._demonstrate(recorded) for recorded in ours[first : first + how.at_once]]
+            if not some:  # nothing to learn, but a part in gathering weights
+                some = [(torch.zeros(1 + self.model.config.n_q, 2, dtype=torch.long), torch.zeros(2, dtype=torch.bool))]
+            codes = side_by_side([codes for codes, _ in some], self.model).to(self._device)
+            learn = pad_sequence([mask for _, mask in some], batch_first=True).to(self._device)
+            batches.append((codes, learn))
+            sizes += sizes_of(self.model, codes, learn, how.imitation.weights)
+        whole = world.total({"text": sizes.text, "audio": sizes.audio})
+        return Demonstrations(batches, Sizes(whole["text"], whole["audio"]), how.imitation.weights)
+
+    def _imitate(self, found: Demonstrations, weight: float) -> float:
+        """Add the gradient of what the humans did, times `weight`; returns this process' part of the loss."""
+        total = 0.0
+        for codes, learn in found.batches:
+
+            def ask(model: DuplexLM, _: Reference | None, codes: Tensor = codes, learn: Tensor = learn) -> Tensor:
+                with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.settings.update.autocast):
+                    return losses(model, codes, learn, found.weights, sizes=found.sizes).total
+
+            loss = self._ask(ask)
+            (self._summed(weight) * loss).backward()
+            total += float(loss.detach())
         return total
 
     def _move(self, number: int) -> dict[str, float]:
@@ -261,9 +302,14 @@ class Updater:
         return {"gradient": float(self.optimizers.step(share)), "rate": o.rate * share}
 
     def _scores(self, rows: Rows, *, reference: bool = False) -> list[Scores]:
+        found: list[Scores] = self._ask(lambda model, frozen: self._asked(model, rows, frozen), reference=reference)
+        return found
+
+    def _ask(self, call: Ask, *, reference: bool = False) -> Any:
+        """What is computed of the policy, and of its reference where one is wanted."""
         if self._shards is not None:
-            return self._shards.scores(rows, reference=reference)
-        return self._asked(self.model, rows, self._reference if reference else None)
+            return self._shards.ask(call, reference=reference)
+        return call(self.model, self._reference if reference else None)
 
     def _asked(self, model: DuplexLM, rows: Rows, reference: Reference | None) -> list[Scores]:
         how = self.settings.update
@@ -273,7 +319,7 @@ class Updater:
         )  # fmt: skip
 
     def _rows(self, groups: Groups, gains: Tensor, places: Sequence[tuple[int, int]]) -> tuple[Rows, Tensor]:
-        rows = pack([groups[i][j] for i, j in places], self._device)
+        rows = pack([groups[i][j] for i, j in places], self.model)
         return rows, torch.stack([gains[i, j] for i, j in places]).to(self._device)
 
 

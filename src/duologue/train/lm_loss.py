@@ -40,6 +40,17 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the means of losses are over, as sums of weights; those of the parts of a batch add up."""
+
+    text: float
+    audio: float
+
+    def __add__(self, other: Sizes) -> Sizes:
+        return Sizes(self.text + other.text, self.audio + other.audio)
+
+
+@dataclass(frozen=True, slots=True)
 class Losses:
     """In nats; `total` is what is minimised."""
 
@@ -61,6 +72,7 @@ class Losses:
 def losses(
     model: DuplexLM, codes: Tensor, learn: Tensor, weights: Weights, scored: Tensor | None = None,
     *, blind: Tensor | None = None, wordless: Tensor | None = None, recompute: bool = False,
+    sizes: Sizes | None = None,
 ) -> Losses:  # fmt: skip
     """Losses of codes by teacher forcing.
 
@@ -75,6 +87,8 @@ def losses(
         wordless: bool [B], rows whose text it reads as absent; the depth transformer still reads that of its own step,
             as when moshi's LMGen guides by text (`cfg_is_no_text`).
         recompute: as in `DuplexLM.forward`.
+        sizes: of the batch of which these codes are a part: the parts' totals then add up to the batch's. None: this is
+            the whole.
     """
     import torch
 
@@ -92,18 +106,17 @@ def losses(
         read = torch.cat((read[:, :1].masked_fill(unread[:, None], ABSENT), read[:, 1:]), 1)
     hidden = model.temporal(read, recompute=recompute)
     text = targets[:, 0]
-    present = (text >= 0) & (text != config.text_initial_id)
-    quiet = (text == config.existing_text_padding_id) | (text == config.existing_text_end_padding_id)
+    present, quiet = _said(model, text)
     entropy = _entropy(model.text_linear(hidden[present]), text[present])
     share = torch.where(quiet[present], weights.padding, 1.0)
-    text_loss = (entropy * share).sum() / share.sum().clamp(min=1e-6)
+    text_loss = (entropy * share).sum() / (share.sum().clamp(min=1e-6) if sizes is None else max(sizes.text, 1e-6))
     words = entropy[~quiet[present]]
     zero = entropy.new_zeros(())
     word_loss = words.mean() if len(words) else zero
     if not steps:
         return Losses(text_loss, text_loss, word_loss, zero, zero)
     audible = targets[:, 1 : 1 + steps]
-    some = ((audible >= 0) & (audible != config.audio_initial_id)).any(1)
+    some = _sounds(model, audible).any(1)
     if scored is not None:
         some &= scored
     rows, wanted = hidden[some], targets.movedim(1, 2)[some]
@@ -113,7 +126,7 @@ def losses(
     semantic, acoustic = zero, []
     for q in range(steps):
         target = wanted[:, 1 + q]
-        there = (target >= 0) & (target != config.audio_initial_id)
+        there = _sounds(model, target)
         each = _entropy(model.linears[q](deep[:, q][there]), target[there])
         weight = weights.semantic if q == 0 else 1.0
         total, count = total + weight * each.sum(), count + weight * len(each)
@@ -122,11 +135,36 @@ def losses(
             semantic = mean
         else:
             acoustic.append(mean)
-    audio = total / count.clamp(min=1e-6)
+    audio = total / (count.clamp(min=1e-6) if sizes is None else max(sizes.audio, 1e-6))
     return Losses(
         text_loss + weights.audio * audio, text_loss, word_loss, semantic,
         torch.stack(acoustic).mean() if acoustic else zero,
     )  # fmt: skip
+
+
+def sizes_of(model: DuplexLM, codes: Tensor, learn: Tensor, weights: Weights) -> Sizes:
+    """What the means of `losses` of these codes are over; arguments as there."""
+    import torch
+
+    from duologue.model.lm import ABSENT
+
+    targets = model.delayed(codes.masked_fill(~learn[:, None], ABSENT))[:, :, 1:]
+    present, quiet = _said(model, targets[:, 0])
+    text = torch.where(quiet, weights.padding, 1.0)[present].sum()
+    there = _sounds(model, targets[:, 1 : 1 + model.config.agent_streams]).sum((0, 2)).tolist()
+    return Sizes(float(text), weights.semantic * sum(there[:1]) + sum(there[1:]))
+
+
+def _said(model: DuplexLM, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Where there is text, and where it is PAD or EPAD."""
+    c = model.config
+    quiet = (text == c.existing_text_padding_id) | (text == c.existing_text_end_padding_id)
+    return (text >= 0) & (text != c.text_initial_id), quiet
+
+
+def _sounds(model: DuplexLM, codes: Tensor) -> Tensor:
+    """Where there are codes of sound."""
+    return (codes >= 0) & (codes != model.config.audio_initial_id)
 
 
 def _entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from duologue.audio.asr import load_recogniser
-from duologue.axes import AXES, duplexpo
 from duologue.axes.judge import AXES as JUDGED
 from duologue.axes.judge import Grading, Judge, JudgeConfig, Verdict
 from duologue.axes.proxy import Proxy
@@ -127,10 +126,7 @@ class AxesRewarder:
             assert self._safety is not None
             return Begun({}, ("safety", self._safety.begin(scenes)))
         settings = self._settings
-        if settings.duplexpo is None:
-            each = [AXES[axis].reward(scene, settings.of(axis)) for scene in scenes]
-        else:
-            each = [duplexpo.reward(scene, settings.duplexpo) for scene in scenes]
+        each = [settings.score(axis, scene) for scene in scenes]
         rewards = {name: [one[name] for one in each] for name in each[0]}
         if self._judge is None or axis not in JUDGED:
             return Begun(rewards)
