@@ -476,10 +476,10 @@ def dpo() -> AlignSettings:
 
 def nano_demo() -> AlignSettings:
     """For the small model that comes with the package, on two CPU cores: cropped segments, all with some context, one
-    optimiser step for each batch of rollouts at a rate for so few. Timing alone is rewarded, by the one-unit rules:
-    nothing that is said about content was optimised. Answers weigh more than silence, for of a model that hears little
-    silence is learned first. The voice is held by its divergence. Every frame weighs the same, and groups without
-    spread are dropped.
+    optimiser step for each batch of rollouts at a rate for so few. Answers weigh more than silence, for of a model that
+    hears little silence is learned first. Every frame weighs the same, and groups without spread are dropped. The voice
+    is held by its divergence. Rewards: timing alone, one unit of speech on every axis: nothing that is said about
+    content was optimised.
     """
     optimizer = OptimizerConfig(kind="adamw", rate=4e-4, warmup=2, flat=0.5, end=0.1, decay=0.0, clip=1.0)
     rollouts = RolloutSettings(
