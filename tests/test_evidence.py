@@ -150,8 +150,9 @@ def test_the_page_shows_agents_listening_and_over_talk_before_the_rest() -> None
     rates = cells(tables[4])["backchannels a minute"]
     assert rates[1] == rates[2], "as the human does"
     assert "part: dev" in made.subtitle
-    assert f"of {evidence().comparisons.total} comparisons" in in_short(evidence())
+    assert f"{evidence().comparisons.total} comparisons, " in in_short(evidence())
     assert any("not the method: one training seed" in note for note in made.notes)
+    assert made.notes[0].startswith("Does it listen? By hearing this user rather than another it gains 0.000")
     assert "Holm" in tables[3].note
 
 

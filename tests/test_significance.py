@@ -71,6 +71,13 @@ def test_chance_is_seldom_called_a_difference_and_a_difference_often() -> None:
     assert estimated([np.zeros((1, 8))]).p == 1.0
 
 
+def test_what_rounding_leaves_is_no_difference() -> None:
+    for seeds in (1, 3):
+        found = estimated([np.full((seeds, 9), 0.1 + 0.2 - 0.3)])
+        assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
+        assert not found.clear
+
+
 def test_two_segments_never_prove_anything() -> None:
     assert estimated([np.array([[1.0, 1.1]])]).p == pytest.approx(0.5, abs=0.02)
 

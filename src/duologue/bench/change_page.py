@@ -64,7 +64,7 @@ def page(
         tables=outcome_tables(evidence),
         figures=[reward_curve(name, curve) for name in reward_names(curve)],
         samples=[sample for i, pair in enumerate(pairs) for sample in both(i, pair)],
-        notes=[*notes, ONE_SEED],
+        notes=[*heard_in_short(evidence), ONE_SEED, *notes],
         command=command,
     )
 
@@ -93,10 +93,22 @@ def in_short(evidence: Evidence) -> str:
     """How many comparisons there are, and what is left of them when their number is accounted for."""
     held = evidence.comparisons
     verdicts = [verdict(metric, d) for metric, d in evidence.changed.items() if metric in held.surviving]
-    return (
-        f"of {held.total} comparisons {verdicts.count('better')} are better and {verdicts.count('worse')} worse after "
-        "Holm's correction"
-    )
+    counts = f"{verdicts.count('better')} better and {verdicts.count('worse')} worse"
+    return f"{held.total} comparisons, {counts} after Holm's correction for their number"
+
+
+def heard_in_short(evidence: Evidence) -> list[str]:
+    """The listening check in a sentence, if there was one."""
+    metric = f"hearing_{SUM_Z}"
+    if metric not in evidence.changed:
+        return []
+    before, after = (with_span(evidence.listening[when][SUM_Z]) for when in WHEN)
+    difference = with_span(evidence.changed[metric])
+    return [
+        f"Does it listen? By hearing this user rather than another it gains {before} before and {after} after "
+        f"alignment (all axes, in spreads of the model before): a difference of {difference}. A rhythm that suits "
+        "anybody would gain 0."
+    ]
 
 
 def listening_table(evidence: Evidence) -> Table:
@@ -106,15 +118,11 @@ def listening_table(evidence: Evidence) -> Table:
         metric = f"hearing_{axis}"
         if metric not in evidence.changed:
             continue
-        cells: list[Fact] = []
-        for when in WHEN:
-            e = evidence.listening[when][axis]
-            cells += [e.mean, span(e)]
+        gains = [with_span(evidence.listening[when][axis]) for when in WHEN]
         d = evidence.changed[metric]
         mark = marked(metric, d, evidence.comparisons)
-        rows.append((Cell(label_of(metric), METRICS[metric][2]), *cells, d.mean, span(d), mark))
-    heads = ("", "before", "95 % interval", "after", "95 % interval", "difference", "95 % interval", "")
-    return Table("Does it listen?", heads, rows, LISTENING)
+        rows.append((Cell(label_of(metric), METRICS[metric][2]), *gains, with_span(d), mark))
+    return Table("Does it listen?", ("gain (95 % interval)", *WHEN, "difference", ""), rows, LISTENING)
 
 
 def content_table(evidence: Evidence) -> Table:
@@ -138,7 +146,7 @@ def content_table(evidence: Evidence) -> Table:
     return Table("Content, never rewarded", ("", *said), rows, note)
 
 
-def with_span(estimate: Estimate) -> Fact:
+def with_span(estimate: Difference | Estimate) -> Fact:
     """A value with its interval; None if nothing is known."""
     if math.isnan(estimate.mean):
         return None

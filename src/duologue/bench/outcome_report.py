@@ -14,7 +14,7 @@ from duologue.base.errors import UserError
 from duologue.base.files import write_json
 from duologue.base.report import write_report
 from duologue.bench.before_after import Outcome, Trial, most_changed, put_to, replay
-from duologue.bench.change_page import ONE_SEED, Pair, comparisons_note, in_short, marked, page, span
+from duologue.bench.change_page import ONE_SEED, Pair, comparisons_note, heard_in_short, in_short, marked, page, span
 from duologue.bench.evidence import SCORED, Evidence, evidence_of, plain_evidence, plain_played
 from duologue.bench.metrics import label_of
 from duologue.train.align_learner import sampling_of, shaped
@@ -144,7 +144,7 @@ def decoded(bundle: Bundle, recorded: Recorded) -> LazyWaveform:
 
 def model_notes(model: str, recogniser: str | None) -> list[str]:
     """What must be known of a model, and of who judges it, to read its numbers."""
-    notes = ["Rollouts are drawn; numbers are of this model, these segments and this seed alone."]
+    notes = []
     if model == "nano":
         notes.append(
             "nano is a small demonstration model with one synthetic voice. A quarter of its words is misheard."
@@ -176,5 +176,6 @@ def show(evidence: Evidence) -> None:
     wide = console if console.is_terminal else Console(width=120)
     wide.print(table)
     wide.print(agents)
-    print(f"{in_short(evidence)}. {ONE_SEED}")
+    for line in (*heard_in_short(evidence), f"{in_short(evidence)}. {ONE_SEED}"):
+        print(line)
     print(comparisons_note(evidence.comparisons))

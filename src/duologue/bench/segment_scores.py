@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from duologue.bench.significance import Estimate, estimated
+from duologue.bench.significance import Estimate, estimated, rounded
 from duologue.train.segment_scores import Scored, means_by_segment
 
 Key: TypeAlias = tuple[str, str]
@@ -189,4 +189,4 @@ def _difference(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Di
         for side in (before, after)
     )
     e = estimated(changes)
-    return Difference(was, now, e.mean, e.low, e.high, e.segments, e.p, e.by_seed)
+    return Difference(rounded(was), rounded(now), e.mean, e.low, e.high, e.segments, e.p, e.by_seed)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,6 +25,8 @@ REPEATS = 10_000
 """Of bootstrap and of sign flips."""
 SEED = 20_261_201
 """Of both: the same measurements give the same interval."""
+DIGITS = 12
+"""Decimal places that count."""
 LEVEL = 0.05
 """Of all comparisons together."""
 
@@ -77,14 +80,19 @@ def estimated(strata: Strata) -> Estimate:
     if len(seeds) != 1 or any(not x.size for x in kept):
         raise ValueError(f"strata of {[x.shape for x in kept]} have no common mean")
     count, segments = seeds.pop(), sum(x.shape[1] for x in kept)
-    mean = math.fsum(float(np.nanmean(x)) for x in kept)
+    mean = rounded(math.fsum(float(np.nanmean(x)) for x in kept))
     by_seed = tuple(math.fsum(known_mean(x[i]) for x in kept) for i in range(count))
     if any(x.shape[1] < 2 for x in kept):
         return Estimate(mean, math.nan, math.nan, math.nan, segments, by_seed)
     repeats = bootstrap(kept)
-    low, high = np.nanpercentile(repeats, [2.5, 97.5])
+    low, high = np.nanpercentile(repeats, [2.5, 97.5]).tolist()
     p = flip_signs([x[0] for x in kept]) if count == 1 else other_side(repeats)
-    return Estimate(mean, float(low), float(high), p, segments, by_seed)
+    return Estimate(mean, low, high, p, segments, by_seed)
+
+
+def rounded(value: float) -> float:
+    """A value without what is left of equal sums that were added in another order: 1e-17 is no difference."""
+    return round(value, DIGITS) + 0.0
 
 
 def known_mean(values: NDArray[np.float64]) -> float:
@@ -96,30 +104,36 @@ def known_mean(values: NDArray[np.float64]) -> float:
 def bootstrap(strata: Strata) -> NDArray[np.float64]:
     """Repeats of the statistic [REPEATS], with seeds and segments drawn with replacement; NaN where a draw met nothing
     known."""
-    rng = np.random.default_rng(SEED)
-    seeds = drawn(strata[0].shape[0], rng)
-    sums = np.zeros(REPEATS)
-    for values in strata:
-        segments = drawn(values.shape[1], rng)
-        known = ~np.isnan(values)
+    seeds, sums = drawn(strata[0].shape[0], 0), np.zeros(REPEATS)
+    for place, values in enumerate(strata, 1):
+        segments, known = drawn(values.shape[1], place), ~np.isnan(values)
         with np.errstate(invalid="ignore"):
             sums += (seeds @ np.where(known, values, 0.0) * segments).sum(1) / (seeds @ known * segments).sum(1)
-    return sums
-
-
-def drawn(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How often each of `count` things comes in draws of so many with replacement [REPEATS, count]."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=REPEATS).astype(np.float64)
+    return np.round(sums, DIGITS) + 0.0
 
 
 def flip_signs(strata: Sequence[NDArray[np.float64]]) -> float:
     """The two-sided p of a sum of means [segments] under random signs."""
-    rng = np.random.default_rng(SEED)
     sums = np.zeros(REPEATS)
-    for values in strata:
-        sums += rng.choice((-1.0, 1.0), size=(REPEATS, len(values))) @ values / len(values)
-    least = abs(math.fsum(float(x.mean()) for x in strata)) - 1e-12
+    for place, values in enumerate(strata):
+        sums += signs(len(values), place) @ values / len(values)
+    least = abs(math.fsum(float(x.mean()) for x in strata)) - 10**-DIGITS
     return float((1 + (np.abs(sums) >= least).sum()) / (1 + REPEATS))
+
+
+@lru_cache(maxsize=8)
+def drawn(count: int, stream: int) -> NDArray[np.float32]:
+    """How often each of `count` things comes in draws of so many with replacement [REPEATS, count]; `stream`: which of
+    several independent ones."""
+    rng = np.random.default_rng((SEED, stream))
+    return rng.multinomial(count, np.full(count, 1 / count), size=REPEATS).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def signs(count: int, stream: int) -> NDArray[np.float32]:
+    """Random signs [REPEATS, count]."""
+    rng = np.random.default_rng((SEED, stream))
+    return rng.integers(0, 2, size=(REPEATS, count)).astype(np.float32) * 2 - 1
 
 
 def other_side(repeats: NDArray[np.float64]) -> float:
