@@ -6,7 +6,7 @@ A development tool, not part of the package. It needs chitchat-dataset (MIT).
     python tools/make_words.py -o src/duologue/dialogue/ngrams.npz
 
 Only chats that are not held out are counted. Rare runs are left out: of two words those seen once, of three those seen
-less than three times. Printed is the mean log-probability of a word of the held-out chats.
+less than three times. Printed is the mean log-probability of a word of the dev part's chats.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out, words=np.frombuffer("\n".join(model.words).encode(), np.uint8), total=model.total,
         single=model.single.astype(np.uint32), **steps, **counts,
     )  # fmt: skip
-    held_out = [np.log(model.probabilities(model.ids(words))) for words in turns("held-out") if words]
+    held_out = [np.log(model.probabilities(model.ids(words))) for words in turns("dev") if words]
     mean = np.concatenate(held_out).mean()
     size = options.out.stat().st_size / 1e6
     runs = f"{len(model.words)} words, {len(model.pairs)} pairs, {len(model.triples)} triples"
-    print(f"{options.out}: {runs}; {mean:.3f} nats a word of held-out chats; {size:.2f} MB")
+    print(f"{options.out}: {runs}; {mean:.3f} nats a word of the dev part's chats; {size:.2f} MB")
     return 0
 
 

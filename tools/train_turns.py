@@ -6,7 +6,7 @@ A development tool, not part of the package. It needs chitchat-dataset (MIT) and
     python tools/train_turns.py -o src/duologue/bench/answers.npz
 
 It learns from turns and the next ones of chats that are not held out. Its weight beside the trigrams is chosen on one
-chat in ten of these, which it did not learn from. What is printed is measured on held-out chats: nats a word of
+chat in ten of these, which it did not learn from. What is printed is measured on the dev part's chats: nats a word of
 mutual information with the turn before, and with another turn.
 """
 
@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("weights:", {w: round(x, 4) for w, x in by_weight.items()})
     model = ShippedModel(ngrams, turns, max(by_weight, key=lambda w: by_weight[w]))
     np.savez_compressed(options.out, weight=model.weight, **turns.kept())
-    held_out = pairs_of("held-out", options.seed)
+    held_out = pairs_of("dev", options.seed)
     true, other = information(model, held_out), information(model, mismatched(held_out))
-    print(f"{options.out}: weight {model.weight}, {options.out.stat().st_size / 1e6:.2f} MB; {len(held_out)} held-out "
+    print(f"{options.out}: weight {model.weight}, {options.out.stat().st_size / 1e6:.2f} MB; {len(held_out)} dev "
           f"answers: {true[0]:+.4f} nats a word (95 % +-{true[1]:.4f}), to other turns {other[0]:+.4f} "
           f"(+-{other[1]:.4f})")  # fmt: skip
     return 0
