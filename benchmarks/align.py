@@ -44,7 +44,8 @@ from duologue.rl.divergence import exact_kl
 from duologue.rl.policy import PolicyConfig, policy_loss
 from duologue.train.align import read_segments
 from duologue.train.align_learner import longest_frames, sampling_of, shaped
-from duologue.train.align_settings import AlignSettings, nano_demo
+from duologue.train.align_recipes import nano_demo
+from duologue.train.align_settings import AlignSettings
 from duologue.train.align_update import Updater
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout
 from made import made

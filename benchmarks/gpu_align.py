@@ -26,7 +26,8 @@ from duologue.dialogue.timeline import Timeline, Track
 from duologue.engine.bundle import Bundle, load
 from duologue.model.lora import LoRAConfig, add_lora
 from duologue.train.align_learner import longest_frames, sampling_of
-from duologue.train.align_settings import AlignSettings, RewardSettings, kyutai_lora
+from duologue.train.align_recipes import kyutai_lora
+from duologue.train.align_settings import AlignSettings, RewardSettings
 from duologue.train.align_update import Updater
 from duologue.train.rewarding import AxesRewarder
 from duologue.train.rollouts import Episode, Recorded, Roller

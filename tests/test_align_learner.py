@@ -36,9 +36,9 @@ from duologue.train import align_learner
 from duologue.train.align_critic import Critic
 from duologue.train.align_learner import AlignLearner, cropped, drawn_axes, longest_frames, shaped
 from duologue.train.align_loss import KLConfig, Tokens, pack, rollout_loss, scores
+from duologue.train.align_recipes import RECIPES
 from duologue.train.align_sampler import under_sampler
 from duologue.train.align_settings import (
-    RECIPES,
     AlignSettings,
     CriticSettings,
     GuardSettings,

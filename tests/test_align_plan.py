@@ -23,7 +23,8 @@ from duologue.model.presets import PRESETS
 from duologue.train.align_loss import KLConfig
 from duologue.train.align_plan import activation_bytes, planned, ring_bytes, weights_of
 from duologue.train.align_player import round_frozen, set_learning
-from duologue.train.align_settings import AlignSettings, UpdateSettings, kyutai, kyutai_lora
+from duologue.train.align_recipes import kyutai, kyutai_lora
+from duologue.train.align_settings import AlignSettings, UpdateSettings
 from test_align_learner import learner, settings
 from test_align_player import LORA, in_dtype
 

@@ -12,7 +12,8 @@ import torch
 from duologue.base.errors import UserError
 from duologue.model.lora import LoRAConfig
 from duologue.train.align_learner import shaped
-from duologue.train.align_settings import AlignSettings, kyutai, kyutai_lora
+from duologue.train.align_recipes import kyutai, kyutai_lora
+from duologue.train.align_settings import AlignSettings
 from duologue.train.rollouts import record
 from test_align_learner import bundle, learner, settings
 from test_rollouts import segment

@@ -12,7 +12,8 @@ import torch
 from duologue.engine.bundle import Bundle
 from duologue.rl.policy import PolicyConfig
 from duologue.train.align_loss import KLConfig
-from duologue.train.align_settings import RECIPES, ImitationSettings
+from duologue.train.align_recipes import RECIPES
+from duologue.train.align_settings import ImitationSettings
 from duologue.train.align_update import Updater
 from duologue.train.lm_loss import Weights
 from duologue.train.rollouts import Episode, Recorded, Roller, Rollout, record

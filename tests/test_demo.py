@@ -29,7 +29,8 @@ from duologue.dialogue.timeline import Timeline, Track, Word
 from duologue.engine.bundle import load
 from duologue.engine.sampling import Sampling
 from duologue.train.align import read_segments
-from duologue.train.align_settings import RewardSettings, nano_demo
+from duologue.train.align_recipes import nano_demo
+from duologue.train.align_settings import RewardSettings
 from duologue.train.rollouts import Recorded, Roller, Rollout
 from duologue.train.segment_scores import Scored
 

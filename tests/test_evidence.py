@@ -24,7 +24,7 @@ from duologue.corpus.store import SegmentStore
 from duologue.dialogue.scenes import Scene
 from duologue.engine.sampling import Sampling
 from duologue.train.align_learner import shaped
-from duologue.train.align_settings import nano_demo
+from duologue.train.align_recipes import nano_demo
 from duologue.train.rollouts import Recorded, Rollout
 from duologue.train.segment_scores import Scored, measured
 

@@ -27,8 +27,8 @@ from duologue.engine.bundle import Bundle
 from duologue.engine.prompts import GOOD_TALK
 from duologue.engine.sampling import Sampling
 from duologue.train.align_learner import AlignLearner, prompts_line, rollouts_for
+from duologue.train.align_recipes import RECIPES
 from duologue.train.align_settings import (
-    RECIPES,
     AlignSettings,
     GuardSettings,
     RewardSettings,

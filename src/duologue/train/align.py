@@ -257,7 +257,8 @@ def read_settings(recipe: str, changes: Sequence[str] = ()) -> AlignSettings:
     """A recipe by its name or file, with changes. Errors: UserError, no such recipe, or settings that cannot be."""
     from duologue.base.config import from_dict, overridden, read_yaml
     from duologue.base.typed import nearest
-    from duologue.train.align_settings import RECIPES, AlignSettings
+    from duologue.train.align_recipes import RECIPES
+    from duologue.train.align_settings import AlignSettings
 
     if recipe in RECIPES:
         return overridden(RECIPES[recipe](), changes)
