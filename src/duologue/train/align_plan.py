@@ -24,9 +24,9 @@ from duologue.train.align_player import is_autocast_matrix, rounds_frozen, set_l
 from duologue.train.align_settings import ROWS, AlignSettings
 from duologue.train.rollouts import DECODED, DECODED_S
 
-Phase: TypeAlias = Literal["always", "rollouts", "learning", "passes", "step"]
-"""When memory is taken: always; while rolling out; while updating; in that, in forward and backward passes, or in the
-optimiser's step."""
+Phase: TypeAlias = Literal["start", "always", "rollouts", "learning", "passes", "step"]
+"""When memory is taken: at the start, before all else; always; while rolling out; while updating; in that, in forward
+and backward passes, or in the optimiser's step."""
 Learned: TypeAlias = Literal["all", "adapters", "none"]
 USED = 0.9
 """Share of a device's memory that is planned for: the rest is for libraries, captured graphs and what lies between."""
@@ -72,7 +72,7 @@ class Plan:
     def total(self) -> int:
         """Bytes at the worst moment."""
         learning = self.of("learning") + max(self.of("passes"), self.of("step"))
-        return self.of("always") + max(self.of("rollouts"), learning)
+        return max(self.of("start"), self.of("always") + max(self.of("rollouts"), learning))
 
     @property
     def fits(self) -> bool:
@@ -98,6 +98,8 @@ class Weights:
     """The policy's weights, adapters included."""
     adapters: int
     """Of these."""
+    loaded: int
+    """In float32, as they are loaded, and a second time before they are in shards."""
     player: int
     """A copy that plays, with the table of embeddings that the engine lays out."""
     reference: int
@@ -128,11 +130,12 @@ def weights_of(
     shards = processes if how.shard else 1
     halves, plays_itself = rounds_frozen(how, dtype), dtype == torch.float32 and shards == 1
     used = ("transformer.", "depformer") if depth_steps(config, settings) else ("transformer.",)
-    held = adapters = player = gradients = moments = rounded = outside = 0
+    loaded = held = adapters = player = gradients = moments = rounded = outside = 0
     for name, p in model.named_parameters():
         half = halves and not p.requires_grad and is_autocast_matrix(name)
         size = p.numel() * (2 if half else 4)
         held += size
+        loaded += 4 * p.numel() if ".lora_" not in name else 0
         adapters += size if ".lora_" in name else 0
         shared = plays_itself or (name.startswith(FLOAT32) and shards == 1) or (half and dtype == torch.bfloat16)
         player += 0 if shared else p.numel() * (4 if name.startswith(FLOAT32) else dtype.itemsize)
@@ -147,10 +150,16 @@ def weights_of(
     needed = bool(how.kl.beta or how.kl.audio or how.preference) and how.lora is None
     player += config.dim * dtype.itemsize  # a row of the table for tokens that are absent
     return Weights(
-        held=held // shards, adapters=adapters // shards, player=player, reference=held // shards if needed else 0,
-        gradients=gradients // shards, moments=moments // shards, rounded=rounded,
+        loaded=loaded * (2 if shards > 1 else 1),
+        held=held // shards,
+        adapters=adapters // shards,
+        player=player,
+        reference=held // shards if needed else 0,
+        gradients=gradients // shards,
+        moments=moments // shards,
+        rounded=rounded,
         gathered=(outside + 2 * layer) * (2 if needed else 1) if shards > 1 else 0,
-    )  # fmt: skip
+    )
 
 
 def ring_bytes(config: LMConfig, slots: int, frames: int, dtype: torch.dtype, *, guided: bool = False) -> int:
@@ -223,6 +232,7 @@ def parts_of(
     streams = depth_steps(config, settings)
     autocast_copies = 0 if settings.update.recompute else w.rounded
     return tuple(part for part in (
+        Part("weights as they are loaded", w.loaded, "start"),
         Part("weights" + " in shards" * (w.gathered > 0), w.held - w.adapters, "always"),
         Part("adapters", w.adapters, "always"),
         Part("optimiser's moments", w.moments, "always"),

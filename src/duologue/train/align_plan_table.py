@@ -21,9 +21,13 @@ GB = 10**9
 VOICE_S = 10.0
 """Seconds that a voice prompt is taken to have: it is not read."""
 WHEN = {
-    "always": "always", "rollouts": "rolling out", "learning": "updating", "passes": "forward and backward",
+    "start": "at the start",
+    "always": "always",
+    "rollouts": "rolling out",
+    "learning": "updating",
+    "passes": "forward and backward",
     "step": "optimiser's step",
-}  # fmt: skip
+}
 MENDS = (
     ("update.recompute=true",),
     ("rollouts.longest_s=30", "rollouts.most_s=30"),
