@@ -53,7 +53,7 @@ def test_the_file_says_rules_part_segments_and_commit(
         ("test", CHANGES, "measured on test, not on dev"),
         (None, CHANGES, "measured on None"),
         ("dev", ("steps=3",), "other settings than now"),
-        ("dev", (*CHANGES, "rewards.proxy=false"), "other settings than now"),
+        ("dev", (*CHANGES, "rewards.proxy=true"), "other settings than now"),
     ],
 )
 def test_a_run_of_another_basis_is_not_kept(
