@@ -109,7 +109,7 @@ def test_rows_hold_context_words_speech_and_events_of_their_stretch(tmp_path: Pa
 
 
 def test_a_conversation_is_mined_with_each_speaker_as_the_user(tmp_path: Path) -> None:
-    both = list(corpus(3))
+    both = list(corpus(4))
     swapped = [Conversation(id=c.id, corpus=c.corpus, duration=c.duration, sides=c.sides[::-1]) for c in both]  # type: ignore[arg-type]
     big = MiningConfig(per_axis=1000)
     mined(tmp_path / "a", list(both), big)
@@ -309,7 +309,7 @@ def test_segments_whose_sound_is_broken_are_named_and_left_out(tmp_path: Path) -
     assert result.kept == dict.fromkeys(AXES, 0)
     assert len(result.uncut) > 20
     assert all("x.wav: is broken" in line for line in result.uncut)
-    refs = mine(corpus(5, sound=tmp_path / "x.wav"), tmp_path / "refs", SMALL, read=broken, clips=False)
+    refs = mine(corpus(7, sound=tmp_path / "x.wav"), tmp_path / "refs", SMALL, read=broken, clips=False)
     assert refs.kept is not None
     assert refs.kept["turn_taking"] == 12
     assert next(SegmentStore(tmp_path / "refs").rows()).clip is None
