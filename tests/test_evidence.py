@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -11,11 +12,13 @@ import pytest
 import torch
 
 from duologue.axes import AXES
+from duologue.axes.proxy import Proxy
 from duologue.axes.reference_agents import REFERENCE_AGENTS
 from duologue.base.plain import plain
 from duologue.base.report import Cell, Table
-from duologue.bench.before_after import MEASURED, SAYING, Outcome, Trial
+from duologue.bench.before_after import MEASURED, SAYING, Outcome, Trial, further_metrics
 from duologue.bench.change_page import in_short, outcome_tables, page
+from duologue.bench.content import content_of
 from duologue.bench.evidence import Evidence, evidence_of, plain_evidence, plain_played
 from duologue.bench.outcome_report import trial_of
 from duologue.bench.segment_scores import played_rows
@@ -75,6 +78,28 @@ def test_a_model_that_plays_as_an_agent_does_has_that_agent_s_row() -> None:
         assert set(model) == set(agent)
         for metric, value in agent.items():
             assert model[metric] == pytest.approx(value, nan_ok=True), metric
+
+
+class Fixed:
+    """Makes every answer likelier by as many nats as it has words, twice."""
+
+    def log_ratio(self, turn: Sequence[str], answer: Sequence[str]) -> float:
+        return 2.0 * len(answer)
+
+
+def test_how_well_answers_fit_is_said_by_the_named_model_for_the_models_and_the_human() -> None:
+    named = replace(trial(), answer_model=Fixed())
+    content = evidence_of(named, "dev", outcome("human"), outcome("human")).content
+    assert [content[who].pmi.mean for who in ("before", "after", "human")] == pytest.approx([2.0] * 3)
+    assert evidence().content["human"].pmi.mean < 1
+    rollout = rollout_of(named_scene())
+    assert further_metrics("turn_taking", rollout, Proxy(), Fixed())["content_pmi"] == pytest.approx(2.0)
+
+
+def named_scene() -> Scene:
+    """A scene in which the human answers with words that count."""
+    scenes = [Scene.of(r.segment) for r in trial().segments["turn_taking"]]
+    return next(scene for scene in scenes if content_of(scene)["content_words"] > 3)
 
 
 def test_who_plays_as_well_whomever_it_hears_gains_nothing_by_hearing() -> None:

@@ -61,6 +61,9 @@ class DemoConfig:
     recogniser: str | None = None
     """Also tell how far the agent's speech agrees with its words, as a recogniser hears it (extra asr or parakeet): a
     folder, size or hub name of Whisper, or parakeet."""
+    language_model: str | None = None
+    """A causal language model of transformers, a folder or a name on the hub, that says how well answers fit their
+    turns instead of the shipped one."""
     seed: int = 0
     """Of everything drawn."""
     threads: int | None = None
@@ -82,6 +85,7 @@ def main(config: DemoConfig) -> int:
     from duologue.base.compute import seed_everything
     from duologue.base.pace import Pace, busy
     from duologue.base.runs import RunFolder
+    from duologue.bench.content_model import model_named
     from duologue.bench.outcome_report import ReportFiles, report, show, trial_of, write_result
     from duologue.engine.asked import pick_voice
     from duologue.engine.bundle import load
@@ -94,6 +98,7 @@ def main(config: DemoConfig) -> int:
     settings = read_settings(config.recipe, config.set)
     rewarder = rewarder_of(settings, config.device)
     recogniser = None if config.recogniser is None else load_recogniser(config.recogniser, config.device)
+    answer_model = model_named(config.language_model)
     began = time.perf_counter()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -117,8 +122,9 @@ def main(config: DemoConfig) -> int:
         )  # fmt: skip
         train(learner, run, LoopConfig(steps=settings.steps, log_every=1, validate_every=settings.steps))
         trial = trial_of(
-            held_out, settings, before, voice, context_s=config.context, scenarios=config.scenarios, seed=config.seed
-        )
+            held_out, settings, before, voice, context_s=config.context, scenarios=config.scenarios, seed=config.seed,
+            answer_model=answer_model,
+        )  # fmt: skip
         files = ReportFiles(
             folder=run.path, title=config.model, curve=run.rows(), shown=config.shown, notes=remarks(config),
             json=config.json,
@@ -190,4 +196,5 @@ def remarks(config: DemoConfig) -> list[str]:
     """What must be known to read the numbers."""
     from duologue.bench.outcome_report import SIMULATED, model_notes
 
-    return [*model_notes(config.model, config.recogniser), *([SIMULATED] if config.corpus is None else [])]
+    notes = model_notes(config.model, config.recogniser, config.language_model)
+    return [*notes, *([SIMULATED] if config.corpus is None else [])]

@@ -19,6 +19,7 @@ import torch
 from duologue.audio.wave import Audio
 from duologue.axes.proxy import Proxy
 from duologue.bench.content import content_of
+from duologue.bench.content_model import AnswerModel
 from duologue.bench.fdb_corrected import score_backchannels
 from duologue.bench.fdb_official import backchannel_histogram
 from duologue.bench.listening_check import with_other_user
@@ -73,6 +74,8 @@ class Trial:
     seed: int
     voice: Voice | None = None
     """Whose voice the agent takes."""
+    answer_model: AnswerModel | None = None
+    """Who says how well answers fit their turns; the shipped model if None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def put_to(trial: Trial, bundle: Bundle, before: DuplexLM, recogniser: Recognise
     def also(axis: str, rollout: Rollout) -> dict[str, float]:
         if axis in SAYING:
             heard[axis, rollout.scene.id] = rollout
-        return further_metrics(axis, rollout, proxy)
+        return further_metrics(axis, rollout, proxy, trial.answer_model)
 
     roller = roller_of(bundle, trial)
     scored = score_segments(
@@ -160,7 +163,9 @@ def most_changed(trial: Trial, before: Sequence[Scored], after: Sequence[Scored]
     return chosen
 
 
-def further_metrics(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, float]:
+def further_metrics(
+    axis: str, rollout: Rollout, proxy: Proxy, answer_model: AnswerModel | None = None
+) -> dict[str, float]:
     """The proxy reward, content and speech of a rollout; NaN where the agent said nothing. On the axis of backchannels
     also how far the times of its own are from the human's (0 to 1)."""
     scene, found = rollout.scene, {}
@@ -168,7 +173,7 @@ def further_metrics(axis: str, rollout: Rollout, proxy: Proxy) -> dict[str, floa
     said = [w for w in agent.words or () if w.end > w.start]
     if axis in SAYING:
         found["proxy_reward"] = proxy.score([scene])[0] if said else math.nan
-        found |= content_of(scene)
+        found |= content_of(scene, answer_model)
     heard = [total(clip(agent.speech, w.start, w.end + HEARD_S)) > 0 for w in said]
     found["words_heard"] = sum(heard) / len(heard) if heard else math.nan
     if axis == "backchannel":

@@ -42,6 +42,9 @@ class EvaluateAlignConfig:
     recogniser: str | None = None
     """Also tell how far the agent's speech agrees with its words, as a recogniser hears it (extra asr or parakeet): a
     folder, size or hub name of Whisper, or parakeet."""
+    language_model: str | None = None
+    """A causal language model of transformers, a folder or a name on the hub, that says how well answers fit their
+    turns instead of the shipped one."""
     seed: int = 0
     """Of everything drawn."""
     threads: int | None = None
@@ -59,6 +62,7 @@ def main(config: EvaluateAlignConfig) -> int:
     from duologue.audio.asr import load_recogniser
     from duologue.base.compute import seed_everything
     from duologue.base.metrics import read_rows
+    from duologue.bench.content_model import model_named
     from duologue.bench.outcome_report import (
         SIMULATED,
         ReportFiles,
@@ -73,6 +77,7 @@ def main(config: EvaluateAlignConfig) -> int:
 
     name, settings = read_run(config.run)
     recogniser = None if config.recogniser is None else load_recogniser(config.recogniser, config.device)
+    answer_model = model_named(config.language_model)
     began = time.perf_counter()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -81,10 +86,13 @@ def main(config: EvaluateAlignConfig) -> int:
     segments = segments_of(config, before)
     trial = trial_of(
         segments, settings, before, pick_voice(settings.rollouts.voice_prompt, before), context_s=config.context,
-        scenarios=config.scenarios, seed=config.seed,
+        scenarios=config.scenarios, seed=config.seed, answer_model=answer_model,
     )  # fmt: skip
     part = config.part if config.segments is None else str(config.segments)
-    notes = [*model_notes(name, config.recogniser), *([SIMULATED] if config.segments is None else [])]
+    notes = [
+        *model_notes(name, config.recogniser, config.language_model),
+        *([SIMULATED] if config.segments is None else []),
+    ]
     files = ReportFiles(
         folder=config.run, title=name, curve=read_rows(config.run / "metrics.jsonl"), shown=config.shown, notes=notes,
         json=config.json,

@@ -102,7 +102,7 @@ def contents(trial: Trial, before: Outcome, after: Outcome) -> dict[str, Content
         return {}
     rows = {}
     for name, row in diversity_of(scenes).items():
-        each = [content_of(scene) for scene in scenes[name]]
+        each = [content_of(scene, trial.answer_model) for scene in scenes[name]]
         pmi, echo = (_known([x[metric] for x in each]) for metric in ("content_pmi", "content_echo"))
         rows[name] = Content(
             words=int(row["words"]), distinct_words=row["distinct_words"], distinct_bigrams=row["distinct_bigrams"],

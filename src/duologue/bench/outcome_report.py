@@ -21,6 +21,7 @@ from duologue.train.align_learner import sampling_of, shaped
 
 if TYPE_CHECKING:
     from duologue.audio.words import Recogniser
+    from duologue.bench.content_model import AnswerModel
     from duologue.corpus.sample import SegmentPart
     from duologue.dialogue.segments import LazyWaveform
     from duologue.engine.bundle import Bundle
@@ -74,13 +75,13 @@ def shipped_segments(part: SegmentPart, axes: Sequence[str], bundle: Bundle) -> 
 
 def trial_of(
     segments: Mapping[str, Sequence[Recorded]], settings: AlignSettings, bundle: Bundle, voice: Voice | None, *,
-    context_s: float, scenarios: int, seed: int,
+    context_s: float, scenarios: int, seed: int, answer_model: AnswerModel | None = None,
 ) -> Trial:  # fmt: skip
     """What both models are put to: drawn as in the alignment, with other seeds, and whole segments for windows."""
     return Trial(
         segments=shaped(segments, replace(settings.rollouts, window=None)), settings=settings,
         sampling=sampling_of(settings.rollouts, bundle.config.sampling), voice=voice, context_s=context_s,
-        scenarios=scenarios, seconds=LIVE_S, seed=seed + 1,
+        scenarios=scenarios, seconds=LIVE_S, seed=seed + 1, answer_model=answer_model,
     )  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def decoded(bundle: Bundle, recorded: Recorded) -> LazyWaveform:
     return read
 
 
-def model_notes(model: str, recogniser: str | None) -> list[str]:
+def model_notes(model: str, recogniser: str | None, language_model: str | None) -> list[str]:
     """What must be known of a model, and of who judges it, to read its numbers."""
     notes = []
     if model == "nano":
@@ -151,6 +152,8 @@ def model_notes(model: str, recogniser: str | None) -> list[str]:
         )
     heard = "a recogniser hears" if recogniser else "nobody hears"
     notes.append(f"Words are the model's own text; {heard} whether its sound says them. No person judged anything.")
+    reader = language_model or "the shipped model, which is of one family with the proxy reward"
+    notes.append(f"How well answers fit their turns is said by {reader}.")
     return notes
 
 
